@@ -127,11 +127,22 @@ ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {
 }
 """How errors are presented, by the first part of the path."""
 
-EXPOSED: Final = (
-    *("Content-Disposition", "Content-Range", "ETag", "Link", "Location"),
-    *("Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"),
-    "X-Total-Count",
+ALLOWED: Final = (
+    *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
+    *("X-API-Key", "X-Request-ID"),
+    *openai.REQUEST_HEADERS,
+    *fal.REQUEST_HEADERS,
 )
+"""The headers that pages of other origins may send."""
+
+EXPOSED: Final = (
+    *("Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Link", "Location"),
+    *("Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Fleek-Adjusted"),
+    *("X-Fleek-Ignored", "X-Fleek-Job", "X-Request-ID", "X-Total-Count"),
+    *openai.RESPONSE_HEADERS,
+    *fal.RESPONSE_HEADERS,
+)
+"""The headers that pages of other origins may read."""
 
 
 def create_app(rt: Runtime) -> FastAPI:
@@ -190,11 +201,8 @@ def _cors(rt: Runtime) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=rt.settings.cors_origins,
-            allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE"),
-            allow_headers=(
-                *("Authorization", "Content-Type", "Last-Event-ID", "Prefer"),
-                *("X-API-Key", "X-Request-ID"),
-            ),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=ALLOWED,
             expose_headers=EXPOSED,
         )
     ]

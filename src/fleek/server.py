@@ -121,7 +121,9 @@ async def _serve(
 
 def _config(settings: Settings, app: Any) -> uvicorn.Config:
     refusals = app.state.runtime.metrics.http_refusals
-    front = Front(settings, refusals=refusals, writes=app.state.write_limit)
+    front = Front(
+        settings, refusals=refusals, writes=app.state.write_limit, forms=app.state.error_forms
+    )
     return uvicorn.Config(
         app,
         http=partial(GuardedProtocol, front),  # type: ignore[arg-type]  # whatever makes a protocol

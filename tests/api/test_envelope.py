@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import httpx2
 import pytest
@@ -84,6 +85,38 @@ async def test_a_configured_site_may_read_responses(rt: Runtime, client_of: Clie
     assert "access-control-allow-credentials" not in answer.headers
     assert before.status_code == 200
     assert before.headers["x-request-id"]
+
+
+IN_A_BROWSER: Final = {
+    ("/openai/v1/images/generations", "POST"): (
+        "authorization,content-type,x-stainless-retry-count,x-stainless-runtime",
+        {"x-fleek-job", "x-fleek-ignored", "x-fleek-adjusted", "openai-poll-after-ms"},
+    ),
+    ("/fal/proxy", "PUT"): ("authorization,x-fal-target-url", {"x-fal-request-id"}),
+}
+"""What clients of other services send to an address, and what they read."""
+
+
+async def test_clients_of_other_services_work_in_a_browser(
+    rt: Runtime, client_of: ClientOf, subtests: pytest.Subtests
+) -> None:
+    """A page of a configured site may send their headers, and read those of the answers."""
+    settings = rt.settings.model_copy(update={"cors_origins": (ORIGIN,)})
+    async with client_of(replace(rt, settings=settings)) as client:
+        for (path, method), (sent, read) in IN_A_BROWSER.items():
+            with subtests.test(path=path):
+                asked = {
+                    "Origin": ORIGIN,
+                    "Access-Control-Request-Method": method,
+                    "Access-Control-Request-Headers": sent,
+                }
+
+                before = await client.options(path, headers=asked)
+                answer = await client.get(path, headers={"Origin": ORIGIN})
+
+                exposed = answer.headers["access-control-expose-headers"].lower()
+                assert before.status_code == 200
+                assert read <= set(exposed.split(", "))
 
 
 def test_every_get_route_supports_head(rt: Runtime) -> None:

@@ -57,6 +57,48 @@ async def test_a_refused_write_does_not_reach_the_application(serving: Serving) 
     assert counted == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        (b"/openai/v1/images/generations", b'{"error":{"message":"The request would take more'),
+        (
+            b"/replicate/v1/predictions?a=b",
+            b'{"title":"Service Unavailable","detail":"The request',
+        ),
+        (b"/fal-queue/owner/app", b'{"detail":"The request would take more'),
+        (b"/%66al/owner/app", b'{"detail":"The request would take more'),
+    ],
+)
+async def test_an_overload_response_has_the_form_of_the_service(
+    serving: Serving, path: bytes, words: bytes
+) -> None:
+    """Its clients read the reason, and try again later."""
+    async with serving() as service:
+        service.writes.most = 0
+        refused = await service.exchange(POST.replace(b"/api/v1/generate", path))
+
+    assert refused.statuses == [503]
+    assert words in refused.data
+    assert b"content-type: application/json\r\n" in refused.data
+    assert b"retry-after: 2\r\n" in refused.data
+    assert b"connection: close\r\n" in refused.data
+
+
+async def test_a_malformed_request_has_the_form_of_the_service(serving: Serving) -> None:
+    """Once its address is known; what is wrong with the request is in its form, too."""
+    async with serving() as service:
+        head = b"GET /openai/v1/models HTTP/1.1\r\nHost: localhost\r\n"
+        folded = await service.exchange(head + b"X-A: b\r\n c\r\n\r\n")
+        crowded = await service.exchange(head + b"X-A: a\r\n" * 200 + b"\r\n")
+        idle = await service.exchange(head + b"\r\nrubbish\r\n\r\n")
+
+    assert (folded.statuses, crowded.statuses) == ([400], [431])
+    for answer in (folded, crowded):
+        assert b'\r\n\r\n{"error":{"message":' in answer.data
+        assert b"x-should-retry: false\r\n" in answer.data
+    assert idle.statuses == [200]
+
+
 async def test_a_write_is_refused_before_its_body_arrives(serving: Serving) -> None:
     """A caller that sends the body afterwards can still read the refusal."""
     async with serving() as service:

@@ -8,7 +8,7 @@ Sources: RFC 9110, RFC 9112 (framing, sections 3, 6 and 9.6), RFC 6585 (431).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
@@ -19,6 +19,7 @@ from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fleek.api.admission import RELEASE_BODY, SAFE, TICKET, Limit, Ticket
+from fleek.api.errors import ErrorForm
 from fleek.api.peers import Peers
 from fleek.domain.errors import (
     CapacityExceeded,
@@ -44,7 +45,14 @@ STALLS: Final = 6  # intervals of a body's time, in each of which bytes must be 
 class Front:
     """The state shared by all connections of a process."""
 
-    def __init__(self, settings: Settings, *, refusals: Counter, writes: Limit) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        refusals: Counter,
+        writes: Limit,
+        forms: Mapping[str, ErrorForm] | None = None,
+    ) -> None:
         self.limits = limits = Limits.of(settings)
         self.connections = Connections(
             limits.connections,
@@ -55,6 +63,7 @@ class Front:
         self.unsent = UnsentBudget(limits.unsent_bytes)
         self.refusals = refusals
         self.writes = writes
+        self.forms = forms or {}  # of errors, by the first part of the path
 
 
 class Reading(Enum):
@@ -315,7 +324,12 @@ class GuardedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.write(
-            refusal.response(error, default_headers=self.server_state.default_headers)
+            refusal.response(
+                error,
+                target=b"" if self._reading is Reading.NOTHING else self.url,
+                forms=self._front.forms,
+                default_headers=self.server_state.default_headers,
+            )
         )
         self.transport.close()
 

@@ -73,11 +73,11 @@ def test_its_own_retries_pay_once(node: Run, site: Site) -> None:
     """Two tries are lost, so three requests are one job; the second call is another."""
     site.line.lose = 2
 
-    node("retry.mjs", "js lost")
+    node("retry.mjs", "openai js lost")
 
-    made = [job.attempt for job in site.jobs() if job.prompt == "js lost"]
+    made = [job.attempt for job in site.jobs() if job.prompt == "openai js lost"]
     assert (site.line.lost, made) == (2, [1, 1])
-    assert site.purchases("js lost") == 2
+    assert site.purchases("openai js lost") == 2
 
 
 def _run(folder: Path, variables: dict[str, str], *command: str) -> str:

@@ -12,8 +12,10 @@ from fleek.api.deps import caller
 from fleek.api.errors import Refusal
 from fleek.api.facades.repeats import ENTRY, Repeatable, Repeats, create_once
 from fleek.api.facades.routes import FacadeRouter
+from fleek.api.sse import disconnected
 from fleek.app import create_app
 from fleek.domain.access import Scope
+from fleek.domain.errors import Unreadable
 from fleek.domain.job import JobRequest
 from fleek.engine.runtime import Runtime
 
@@ -25,6 +27,15 @@ async def _make(request: Request, body: Annotated[dict[str, Any], Body()]) -> Re
     wanted = JobRequest(prompt=body["prompt"], tenant_id=caller(request).tenant_id)
     accepted = await create_once(request, wanted)
     return JSONResponse({"id": str(accepted.job.id)}, 201)
+
+
+@router.route("POST", "/make-and-wait", scope=Scope.JOBS_WRITE)
+async def _make_and_wait(request: Request, body: Annotated[dict[str, Any], Body()]) -> Response:
+    await create_once(
+        request, JobRequest(prompt=body["prompt"], tenant_id=caller(request).tenant_id)
+    )
+    await disconnected(request.receive)
+    raise Unreadable("the caller has gone")
 
 
 def _form(refusal: Refusal) -> Response:
@@ -118,6 +129,44 @@ async def test_a_repetition_gets_the_job_whose_answer_was_lost(app: FastAPI) -> 
     first, second = [(await answer)[1] for answer in answers]
     assert first == second == repeated[1]
     assert meant[1] != first
+
+
+async def test_a_try_that_was_repeated_is_not_repeated_again(app: FastAPI) -> None:
+    """It is seen to be lost when its counted retry has its job; the next call is meant as another."""
+    counted = [*Call(app).scope["headers"], (b"x-stainless-retry-count", b"1")]
+    first = Call(app, path="/vendor/v1/make-and-wait")
+    answering = asyncio.create_task(first.answer())
+    while ENTRY not in first.scope or not first.scope[ENTRY].job.done():
+        await asyncio.sleep(0)
+    job = first.scope[ENTRY].job.result()
+
+    retried = await Call(app, headers=counted).answer()
+    first.go()
+    await answering
+    meant = await Call(app).answer()
+
+    assert str(job.id).encode() in retried[1]
+    assert meant[1] != retried[1]
+    assert not len(app.state.repeats)
+
+
+async def test_a_counted_retry_gets_the_job_of_its_own_try(app: FastAPI) -> None:
+    """Of two equal calls at once, it repeats the one whose answer is lost, not the latest."""
+    counted = [*Call(app).scope["headers"], (b"x-stainless-retry-count", b"1")]
+    calls = [Call(app, path="/vendor/v1/make-and-wait") for _ in range(2)]
+    answering = []
+    for call in calls:
+        answering.append(asyncio.create_task(call.answer()))
+        while ENTRY not in call.scope or not call.scope[ENTRY].job.done():
+            await asyncio.sleep(0)
+    jobs = [call.scope[ENTRY].job.result() for call in calls]
+
+    calls[0].go()
+    retried = await Call(app, headers=counted).answer()
+    calls[1].go()
+    await asyncio.gather(*answering)
+
+    assert str(jobs[0].id).encode() in retried[1]
 
 
 @pytest.mark.parametrize(

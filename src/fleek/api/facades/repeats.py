@@ -102,14 +102,27 @@ class Repeats:
 
     async def decided(self, entry: Repeatable) -> None:
         """Wait until the equal requests before this one have been accepted or refused."""
-        for earlier in list(self._of.get(entry.digest, ())):
-            if earlier is entry:
-                break
+        for earlier in self._before(entry):
             await asyncio.shield(earlier.job)
 
-    async def take(self, digest: bytes) -> Repeatable | None:
+    def _before(self, entry: Repeatable) -> list[Repeatable]:
+        equal = self._of.get(entry.digest, [])
+        return equal[: equal.index(entry)] if entry in equal else list(equal)
+
+    def forget_tries(self, entry: Repeatable, job: Job) -> None:
+        """Forget the requests before this one, which repeats them, that have made its job.
+
+        They may be found to be lost later; then the next request, which is another call, would get the job.
+        """
+        for earlier in self._before(entry):
+            made = earlier.job.result() if earlier.job.done() else None
+            if made is not None and made.id == job.id:
+                self.remove(earlier)
+
+    async def take(self, digest: bytes, *, before: Repeatable | None = None) -> Repeatable | None:
         """Return the earliest equal request whose answer is lost; it is repeated by one request only."""
-        for entry in list(self._of.get(digest, ())):
+        equal = self._of.get(digest, []) if before is None else self._before(before)
+        for entry in list(equal):
             lost = await entry.is_lost()
             if lost and id(entry) in self._entries:
                 self.remove(entry)
@@ -144,15 +157,18 @@ async def create_once(request: Request, wanted: JobRequest) -> Accepted:
     earlier = await repeats.take(identity.digest)
     entry = request.scope[ENTRY] = Repeatable(request, identity.digest)
     repeats.add(entry)
+    if earlier is None and is_counted_retry(request):  # of one that is not known to be lost yet
+        await repeats.decided(entry)
+        earlier = await repeats.take(identity.digest, before=entry)
     job = None if earlier is None else await asyncio.shield(earlier.job)
     if job is not None:
         log.info("request_replayed", job_id=str(job.id), by="lost answer")
         entry.job.set_result(job)
         return Accepted(job, created=True, replayed=True)
-    if is_counted_retry(request):  # of one that may not be known to be lost yet
-        await repeats.decided(entry)
     accepted = await _unfinished(request, identity) or await submit_once(rt, wanted, identity)
     entry.job.set_result(accepted.job)
+    if is_counted_retry(request):
+        repeats.forget_tries(entry, accepted.job)
     return accepted
 
 
