@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fleek.client import (
         AsyncClient,
+        AsyncOutput,
+        AsyncResult,
         Client,
         ClientError,
+        InvalidSignature,
         JobFailed,
         NotSaved,
+        Output,
         ResponseLost,
+        Result,
         ServerBusy,
         ServerError,
         ServerUnreachable,
         WaitTimeout,
+        WebhookEvent,
+        verify_webhook,
     )
     from fleek.domain.errors import (
         ConfigurationError,
@@ -36,6 +43,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "AsyncOutput",
+    "AsyncResult",
     "Client",
     "ClientError",
     "ConfigurationError",
@@ -44,11 +53,14 @@ __all__ = [
     "Forbidden",
     "Gone",
     "InvalidInput",
+    "InvalidSignature",
     "JobFailed",
     "NotFound",
     "NotSaved",
+    "Output",
     "RequestError",
     "ResponseLost",
+    "Result",
     "ServerBusy",
     "ServerError",
     "ServerUnreachable",
@@ -58,6 +70,8 @@ __all__ = [
     "Unreadable",
     "Unsupported",
     "WaitTimeout",
+    "WebhookEvent",
+    "verify_webhook",
 ]
 
 

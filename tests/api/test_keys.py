@@ -617,7 +617,7 @@ async def test_the_client_sends_its_key(
     transport = httpx2.ASGITransport(create_app(rt))
 
     async with AsyncClient(BASE, api_key=key, transport=transport) as client:
-        created = await client.generate("A cat")
+        created = await client.submit("A cat")
         listed = [one.id async for one in client.jobs()]
         path = await client.download(job.id, tmp_path / "cat.png")
     async with AsyncClient(BASE, api_key="", transport=transport) as anonymous:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from fleek import (
+    AsyncClient,
     Client,
     ConfigurationError,
     Conflict,
@@ -48,11 +49,11 @@ def problem(status: int, headers: dict[str, str] | None = None, **body: Any) -> 
     return httpx2.Response(status, content=content, headers={**kind, **(headers or {})})
 
 
-def test_generate_omits_what_is_not_given(client: Client, server: Any, a_job: Maker) -> None:
+def test_submit_omits_what_is_not_given(client: Client, server: Any, a_job: Maker) -> None:
     """None means the server's default."""
     server.script = [httpx2.Response(201, json=a_job())]
 
-    job = client.generate("a cat", model="fleek/art", parameters={"width": 64}, priority=9)
+    job = client.submit("a cat", model="fleek/art", parameters={"width": 64}, priority=9)
 
     assert str(job.id) == JOB
     assert server.requests[0].url == "http://fleek.test/api/v1/generate"
@@ -69,7 +70,7 @@ def test_a_time_is_sent_with_its_zone(client: Client, server: Any, a_job: Maker)
     """The server accepts only aware times."""
     server.script = [httpx2.Response(201, json=a_job())]
 
-    client.generate("a cat", run_at=datetime(2026, 1, 2, tzinfo=UTC))
+    client.submit("a cat", run_at=datetime(2026, 1, 2, tzinfo=UTC))
 
     assert json.loads(server.requests[0].content)["run_at"] == "2026-01-02T00:00:00+00:00"
 
@@ -80,7 +81,7 @@ def test_values_without_a_json_form_are_not_sent(
 ) -> None:
     """NaN is not JSON; the server would refuse it."""
     with pytest.raises(InvalidInput):
-        client.generate("a cat", parameters={"x": value})
+        client.submit("a cat", parameters={"x": value})
 
     assert server.requests == []
 
@@ -124,7 +125,7 @@ def test_invalid_input_names_the_fields(client: Client, server: Any) -> None:
     server.script = [problem(422, errors=[fault, "nonsense"])]
 
     with pytest.raises(InvalidInput) as caught:
-        client.generate("a cat")
+        client.submit("a cat")
 
     assert caught.value.errors == (
         FieldError("/parameters/width", "maximum", "at most 4096", location="query"),
@@ -175,7 +176,7 @@ def test_a_long_retry_after_is_raised(client: Client, server: Any, seconds: str)
     [REFUSED, CUT, problem(503, {"retry-after": "0"}), problem(429, {"retry-after": "0"})],
     ids=["refused", "cut", "503", "429"],
 )
-@pytest.mark.parametrize("call", ["generate", "retry"])
+@pytest.mark.parametrize("call", ["submit", "retry"])
 def test_a_repeated_creation_has_the_same_key(
     client: Client, server: Any, a_job: Maker, call: str, fault: httpx2.Response | Exception
 ) -> None:
@@ -192,7 +193,7 @@ def test_a_repeated_creation_has_the_same_key(
     assert len({request.content for request in server.requests}) == 1
 
 
-@pytest.mark.parametrize("call", ["generate", "retry"])
+@pytest.mark.parametrize("call", ["submit", "retry"])
 def test_a_caller_may_choose_the_key(client: Client, server: Any, a_job: Maker, call: str) -> None:
     """A restarted script creates no second job."""
     server.script = [httpx2.Response(201, json=a_job())]
@@ -206,7 +207,7 @@ def test_a_caller_may_choose_the_key(client: Client, server: Any, a_job: Maker, 
 def test_an_invalid_key_is_not_sent(client: Client, server: Any, key: str) -> None:
     """The server would refuse it, or the transport fail."""
     with pytest.raises(InvalidInput, match="idempotency_key"):
-        client.generate("a cat", idempotency_key=key)
+        client.submit("a cat", idempotency_key=key)
 
     assert server.requests == []
 
@@ -542,7 +543,7 @@ def test_a_lost_response_is_distinguished_from_a_refused_connection(
     server.script = [CUT] * 3
 
     with pytest.raises(ResponseLost):
-        client.generate("a cat")
+        client.submit("a cat")
 
 
 def test_a_429_without_a_delay_has_a_default() -> None:
@@ -601,3 +602,24 @@ def test_an_upload_is_deleted_by_reference_or_id(client: Client, server: Any) ->
     assert {request.url.path for request in server.requests} == {f"/api/v1/uploads/{JOB}"}
     with pytest.raises(InvalidInput):
         client.delete_upload("cat.png")
+
+
+def test_the_default_address_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the command line."""
+    monkeypatch.setenv("FLEEK_URL", "https://media.example.com/")
+    from_environment = repr(Client())
+    monkeypatch.delenv("FLEEK_URL")
+
+    assert from_environment == "<Client of https://media.example.com>"
+    assert repr(Client()) == "<Client of http://127.0.0.1:8000>"
+    assert repr(AsyncClient()) == "<AsyncClient of http://127.0.0.1:8000>"
+
+
+def test_a_refusal_has_the_id_of_its_request(client: Client, server: Any) -> None:
+    """So that the operator finds it in the log."""
+    server.script = [problem(409, {"x-request-id": "r-17"})]
+
+    with pytest.raises(Conflict) as caught:
+        client.cancel(JOB)
+
+    assert (caught.value.request_id, caught.value.code) == ("r-17", "why")

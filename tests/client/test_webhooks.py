@@ -134,7 +134,7 @@ def test_a_job_may_have_a_webhook(client: Client, server: Any, a_job: Any) -> No
     """With its events."""
     server.script = [httpx2.Response(201, json=a_job())]
 
-    client.generate("a cat", webhook_url="https://example.com/", webhook_events=["job.started"])
+    client.submit("a cat", webhook_url="https://example.com/", webhook_events=["job.started"])
 
     assert json.loads(server.requests[0].content) == {
         "prompt": "a cat",

@@ -40,6 +40,7 @@ def scheduled_later(example: Example) -> Example:
         ("docs/tutorial/first-job.md", 5),
         ("docs/how-to/back-up.md", 2),
         ("docs/how-to/use-media-inputs.md", 6),
+        ("docs/how-to/use-the-sdk.md", 4),
     ],
 )
 def test_every_example_works_as_shown(page: str, least: int, service: Service) -> None:

@@ -7,6 +7,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, Protocol, Self
 from uuid import UUID
 
+from fleek.domain.errors import FleekError
 from fleek.domain.job import TERMINAL
 from fleek.domain.provider_logs import NOTHING, LogPlace, growth
 
@@ -88,9 +89,13 @@ class Following:
                     self._news.put(event.job)
                 else:  # events were missed
                     self._news.put(item=True)
-        except Exception:  # noqa: BLE001, S110 - a closed client may raise anything; polling goes on
-            pass
-        self._news.put(item=False)
+        except (FleekError, StoppedError):
+            pass  # polling goes on
+        except RuntimeError:  # of a client that was closed meanwhile
+            if not self._stopped:
+                raise
+        finally:
+            self._news.put(item=False)
 
     def _on_connection(self, opened: bool) -> None:  # noqa: FBT001 - as the client calls it
         if self._stopped:

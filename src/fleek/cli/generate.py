@@ -124,7 +124,7 @@ def generate(
     try:
         request = with_uploads(session, request)
         for prompt in all_prompts:
-            unfinished.append(session.client.generate(prompt, **request).id)  # noqa: PERF401 - see except
+            unfinished.append(session.client.submit(prompt, **request).id)  # noqa: PERF401 - see except
     except (FleekError, KeyboardInterrupt) as error:
         raise typer.Exit(_stopped(session, unfinished, error)) from None
     raise typer.Exit(_wait_for(session, unfinished, place=place, timeout=timeout))

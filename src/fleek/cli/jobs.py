@@ -23,7 +23,7 @@ def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> No
     screen, all_prompts = session.screen, texts(prompts)
     request = with_uploads(session, request)
     for prompt in all_prompts:
-        job = session.client.generate(prompt, **request)
+        job = session.client.submit(prompt, **request)
         if screen.as_json:
             screen.json_line(document(job))
         else:

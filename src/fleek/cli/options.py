@@ -279,7 +279,7 @@ def job_request(
     on_input_cancel: OnInputCancelOption = None,
     reuse: ReuseOption = None,
 ) -> dict[str, Any]:
-    """Return the arguments of `fleek.Client.generate` other than the prompt; see `with_uploads`."""
+    """Return the arguments of `fleek.Client.submit` other than the prompt; see `with_uploads`."""
     merged = _object("--parameters", parameters)
     merged.update(_assignment(assignment) for assignment in parameter or ())
     merged.update(_input(assignment) for assignment in media or ())

@@ -13,7 +13,10 @@
         │   └── ServerBusy       temporarily unavailable; retry after `retry_after`
         ├── WaitTimeout          the job has not ended within the timeout; it goes on
         ├── JobFailed            the job has failed or was cancelled
-        └── NotSaved             the downloaded file cannot be written
+        ├── NotSaved             the downloaded file cannot be written
+        └── InvalidSignature     a webhook is not from the server, or too old
+
+An error of the server has the `code` of its problem, and the `request_id` that its log shows.
 """
 
 import json
@@ -110,6 +113,12 @@ class NotSaved(ClientError):
     code = "not_saved"
 
 
+class InvalidSignature(ClientError):
+    """The webhook was not signed with this secret, or its signature is too old."""
+
+    code = "invalid_signature"
+
+
 REFUSALS: Final[Mapping[int, type[RequestError]]] = {
     400: Unreadable,
     401: Unauthorized,
@@ -144,7 +153,13 @@ def parsed(response: httpx2.Response, content: bytes) -> Any:
 
 
 def refusal(response: httpx2.Response, content: bytes) -> FleekError:
-    """Return the error for an answer that refuses a request."""
+    """Return the error for an answer that refuses a request; it has the id of the request."""
+    error = _refusal(response, content)
+    error.request_id = response.headers.get("x-request-id")
+    return error
+
+
+def _refusal(response: httpx2.Response, content: bytes) -> FleekError:
     try:
         problem = parsed(response, content)
     except ServerError as error:

@@ -1,16 +1,18 @@
-"""Downloaded files: their paths, and atomic writes."""
+"""Downloaded files: their paths, atomic writes, and files without a path."""
 
 import hashlib
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Final, cast
 
 from fleek.client.errors import NotSaved, ResponseLost
 from fleek.domain.errors import Gone, NotFound
 from fleek.schemas import JobRead, OutputRead
 
+MAX_IN_MEMORY: Final = 8 * 1_048_576  # bytes of a file that is read or opened
 EXTENSIONS: Final = {
     "application/json": "json",
     "audio/flac": "flac",
@@ -57,26 +59,30 @@ def target(to: Path | str | None, job: JobRead, output: OutputRead) -> Path:
     return path / file_name(job, output) if path.is_dir() else path
 
 
-class AtomicFile:
+class HashedFile:
     """A file that is being written."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self.file = file
         self._digest = hashlib.sha256()
 
     def write(self, chunk: bytes) -> None:
         """Append to the file."""
         self._digest.update(chunk)
-        self._file.write(chunk)
+        self.file.write(chunk)
 
-    @property
-    def sha256(self) -> str:
-        """Lower-case hex digest of all bytes written so far."""
-        return self._digest.hexdigest()
+    def verify(self, sha256: str | None) -> None:
+        """Check what was written.
+
+        Raises:
+            ResponseLost: The bytes do not have this `sha256`; None: it is not known.
+        """
+        if sha256 is not None and self._digest.hexdigest() != sha256:
+            raise ResponseLost("the file arrived damaged")
 
 
 @contextmanager
-def atomic_file(path: Path, *, sha256: str | None) -> Generator[AtomicFile]:
+def atomic_file(path: Path, *, sha256: str | None) -> Generator[HashedFile]:
     """Write a file that appears at `path` when it is complete; a link there is replaced.
 
     Raises:
@@ -87,12 +93,41 @@ def atomic_file(path: Path, *, sha256: str | None) -> Generator[AtomicFile]:
     try:
         try:
             with part.open("xb") as file:
-                written = AtomicFile(file)
+                written = HashedFile(file)
                 yield written
-            if sha256 is not None and written.sha256 != sha256:
-                raise ResponseLost("the file arrived damaged")
+            written.verify(sha256)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise NotSaved(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def temporary_file(*, sha256: str | None) -> Generator[HashedFile]:
+    """Write a file in memory, or on disk if it is large; it is open at its beginning afterwards.
+
+    Raises:
+        ResponseLost: The bytes do not have this `sha256`; None: it is not known.
+        NotSaved: There is no space left for it.
+    """
+    file = SpooledTemporaryFile(MAX_IN_MEMORY)  # noqa: SIM115 - its reader closes it
+    written = HashedFile(cast("BinaryIO", file))
+    try:
+        yield written
+        written.verify(sha256)
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise NotSaved(f"no temporary file can be written: {error.strerror}") from error
+    except BaseException:
+        file.close()
+        raise
+
+
+def numbered(to: Path | str | None, number: int) -> Path | str | None:
+    """Return the path of the file with this number, from 0; a folder stays as it is."""
+    if to is None or number == 0 or Path(to).is_dir():
+        return to
+    path = Path(to)
+    return path.with_stem(f"{path.stem}-{number}")

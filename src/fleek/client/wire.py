@@ -25,6 +25,7 @@ from fleek.domain.job import MODEL_NAME
 MAX_ANSWER_BYTES: Final = 32 * 1_048_576
 """Largest JSON answer that is read; files have no limit."""
 
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
 HOST: Final = re.compile(r"[\w.:-]+")
 
 UPLOADS: Final = "/api/v1/uploads"
@@ -46,12 +47,14 @@ class Answer:
     next_cursor: str | None  # of the next page of a list; None: this was the last
 
 
-def server_url(url: str) -> httpx2.URL:
-    """Read the server's address.
+def server_url(url: str | None) -> httpx2.URL:
+    """Read the server's address; None is the one in the environment, else this machine's.
 
     Raises:
         ConfigurationError: It is not an HTTP or HTTPS URL.
     """
+    if url is None:
+        url = os.environ.get("FLEEK_URL") or DEFAULT_URL  # noqa: TID251 - the caller's, as the key
     try:
         parsed = httpx2.URL(url.strip().rstrip("/"))
     except (httpx2.InvalidURL, UnicodeError):
@@ -64,7 +67,7 @@ def server_url(url: str) -> httpx2.URL:
     return parsed
 
 
-def options(url: str, timeout: float) -> dict[str, Any]:
+def options(url: str | None, timeout: float) -> dict[str, Any]:
     """Return the arguments for both clients of httpx2.
 
     Raises:

@@ -80,6 +80,8 @@ class FleekError(Exception):
 
     code: str = "internal_error"
     retryable: ClassVar[bool] = False
+    request_id: str | None = None
+    """Of the request that a server has refused, as its log has it; None: there was none."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

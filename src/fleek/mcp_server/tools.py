@@ -79,7 +79,7 @@ class Tools:
     ) -> JobView:
         """Create a job that makes media, and return it at once; see `wait`. This can cost money."""
         async with self._client(ctx) as client:
-            job = await client.generate(
+            job = await client.submit(
                 prompt,
                 model=model,
                 parameters=parameters,

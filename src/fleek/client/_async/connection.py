@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import httpx2
 
@@ -16,6 +17,8 @@ from fleek.domain.errors import FleekError
 
 T = TypeVar("T")
 
+Write = Callable[[], AbstractContextManager[saving.HashedFile]]
+
 MAX_HOPS: Final = 3  # redirects of one download
 
 
@@ -24,7 +27,7 @@ class AsyncConnection:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         api_key: str | None,
         timeout: float,
@@ -34,6 +37,11 @@ class AsyncConnection:
         self._bearer = wire.bearer(api_key)
         self._retry_policy = retry_policy
         self._http = httpx2.AsyncClient(transport=transport, **wire.options(url, timeout))
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return str(self._http.base_url).rstrip("/")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -78,7 +86,17 @@ class AsyncConnection:
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        await self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
+        write = partial(saving.atomic_file, to, sha256=sha256)
+        await self._retry(partial(self._fetch, path, write), idempotent=True)
+
+    async def open(self, path: str, *, sha256: str | None) -> BinaryIO:
+        """Download `path`, check its SHA-256, if it is known, and return it as an open file.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        write = partial(saving.temporary_file, sha256=sha256)
+        return await self._retry(partial(self._fetch, path, write), idempotent=True)
 
     async def stream(self, path: str, *, last_event_id: str | None) -> AsyncIterator[bytes]:
         """Yield what an event stream sends until it is cut off or ends.
@@ -150,13 +168,13 @@ class AsyncConnection:
                 raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
         return bytes(content)
 
-    async def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str | None) -> None:
+    async def _fetch(self, url: httpx2.URL | str, write: Write) -> BinaryIO:
         for _ in range(MAX_HOPS + 1):
             with wire.translate_errors(self._http.base_url):
                 response = await self._http.send(self._request("GET", url), stream=True)
                 try:
                     if response.is_success:
-                        return await self._save(response, to, sha256)
+                        return await self._save(response, write)
                     if not response.is_redirect:
                         raise errors.refusal(response, await self._content(response))
                     url = wire.next_hop(response)
@@ -164,7 +182,8 @@ class AsyncConnection:
                     await response.aclose()
         raise ServerError("too many redirects of the download")
 
-    async def _save(self, response: httpx2.Response, to: Path, sha256: str | None) -> None:
-        with saving.atomic_file(to, sha256=sha256) as file:
+    async def _save(self, response: httpx2.Response, write: Write) -> BinaryIO:
+        with write() as file:
             async for chunk in response.aiter_bytes():
                 file.write(chunk)
+        return file.file

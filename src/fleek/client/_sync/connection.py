@@ -4,9 +4,10 @@
 
 import time
 from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import httpx2
 
@@ -18,6 +19,8 @@ from fleek.domain.errors import FleekError
 
 T = TypeVar("T")
 
+Write = Callable[[], AbstractContextManager[saving.HashedFile]]
+
 MAX_HOPS: Final = 3  # redirects of one download
 
 
@@ -26,7 +29,7 @@ class Connection:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
         api_key: str | None,
         timeout: float,
@@ -36,6 +39,11 @@ class Connection:
         self._bearer = wire.bearer(api_key)
         self._retry_policy = retry_policy
         self._http = httpx2.Client(transport=transport, **wire.options(url, timeout))
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return str(self._http.base_url).rstrip("/")
 
     def close(self) -> None:
         """Close the connections."""
@@ -80,7 +88,17 @@ class Connection:
         Raises:
             FleekError: See `fleek.client.errors`.
         """
-        self._retry(partial(self._fetch, path, to, sha256), idempotent=True)
+        write = partial(saving.atomic_file, to, sha256=sha256)
+        self._retry(partial(self._fetch, path, write), idempotent=True)
+
+    def open(self, path: str, *, sha256: str | None) -> BinaryIO:
+        """Download `path`, check its SHA-256, if it is known, and return it as an open file.
+
+        Raises:
+            FleekError: See `fleek.client.errors`.
+        """
+        write = partial(saving.temporary_file, sha256=sha256)
+        return self._retry(partial(self._fetch, path, write), idempotent=True)
 
     def stream(self, path: str, *, last_event_id: str | None) -> Iterator[bytes]:
         """Yield what an event stream sends until it is cut off or ends.
@@ -151,13 +169,13 @@ class Connection:
                 raise ServerError(f"the answer has more than {wire.MAX_ANSWER_BYTES} bytes")
         return bytes(content)
 
-    def _fetch(self, url: httpx2.URL | str, to: Path, sha256: str | None) -> None:
+    def _fetch(self, url: httpx2.URL | str, write: Write) -> BinaryIO:
         for _ in range(MAX_HOPS + 1):
             with wire.translate_errors(self._http.base_url):
                 response = self._http.send(self._request("GET", url), stream=True)
                 try:
                     if response.is_success:
-                        return self._save(response, to, sha256)
+                        return self._save(response, write)
                     if not response.is_redirect:
                         raise errors.refusal(response, self._content(response))
                     url = wire.next_hop(response)
@@ -165,7 +183,8 @@ class Connection:
                     response.close()
         raise ServerError("too many redirects of the download")
 
-    def _save(self, response: httpx2.Response, to: Path, sha256: str | None) -> None:
-        with saving.atomic_file(to, sha256=sha256) as file:
+    def _save(self, response: httpx2.Response, write: Write) -> BinaryIO:
+        with write() as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)
+        return file.file

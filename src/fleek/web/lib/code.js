@@ -28,10 +28,10 @@ function script(body, { base }) {
   return `${date}from fleek import Client
 
 with Client(${JSON.stringify(base)}) as client:
-  job = client.generate(
+  result = client.generate(
     ${JSON.stringify(prompt)},
 ${lines.join("")}  )
-  client.wait(job.id)
+  result.save()
 `;
 }
 
