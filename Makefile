@@ -107,8 +107,8 @@ docs: $(VENV)/.dev ## Write anew the pages that are made from the code
 	@$(PY) -m scripts.docs
 	@$(PY) scripts/make_cli_reference.py
 
-bench: $(VENV)/.dev ## Measure throughput against a bare application, in one run
-	@$(PY) -m benchmarks
+bench: $(VENV)/.dev ## Measure against yardsticks, ten minutes; QUICK=1 two minutes
+	@$(PY) -m benchmarks $(if $(QUICK),--quick)
 
 release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CONTRIBUTING.md
 	@$(PY) -m scripts.release "$(VERSION)"

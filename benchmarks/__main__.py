@@ -10,13 +10,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from benchmarks.api import busy, requests
 from benchmarks.databases import opened
-from benchmarks.measures import FULL, MEASURES, QUICK, Row
+from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row
+from benchmarks.jobs import counts, crowd, jobs
+from benchmarks.start import start
 
 RESULTS: Final = Path(__file__).parent / "RESULTS.md"
 KINDS: Final = ("sqlite", "postgres")
-LIBRARIES: Final = ("fastapi", "pydantic", "uvicorn", "uvloop", "sqlalchemy", "asyncpg")
-HEAD: Final = "| measure | database | figure | ratio | target |\n|---|---|---|---|---|"
+LIBRARIES: Final = (
+    *("fastapi", "pydantic", "uvicorn", "uvloop", "sqlalchemy", "aiosqlite", "asyncpg"),
+    *("aiohttp", "celery", "dramatiq"),
+)
+MEASURES: Final[dict[str, Measure]] = {
+    "requests": requests,
+    "busy": busy,
+    "jobs": jobs,
+    "counts": counts,
+    "crowd": crowd,
+    "start": start,
+}
 
 
 def main() -> None:
@@ -30,7 +43,7 @@ def main() -> None:
             for name in asked.only or MEASURES:
                 for row in MEASURES[name](databases, scale):
                     rows.append(row)
-                    print(_line(row), flush=True)
+                    print(row, flush=True)
     if not asked.only and not asked.database:
         _, mark, others = RESULTS.read_text(encoding="utf-8").partition("\n## ")
         text = _document(rows, quick=asked.quick) + mark + others  # of other programs: they stay
@@ -40,26 +53,33 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round; figures are rough")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one short round, within two minutes; figures are rough",
+    )
     parser.add_argument("--only", action="append", choices=MEASURES, help="may be repeated")
     parser.add_argument("--database", action="append", choices=KINDS, help="default: both")
     return parser.parse_args()
 
 
 def _document(rows: Sequence[Row], *, quick: bool) -> str:
-    rounds = (QUICK if quick else FULL).rounds
+    scale = QUICK if quick else FULL
     return f"""\
-# First figures
+# Figures
 
-Written by `make bench`{" (--quick: rough)" if quick else ""} on {datetime.now(UTC):%Y-%m-%d}. Each figure is the median of {rounds} round(s), with the
-lowest and the highest. The ratio is to a bare FastAPI application that takes the same requests in
-turns with the service, in the same run. The load generator (32 connections) and the database share
-the machine's cores with what is measured; both databases write to the disk at each commit.
+Written by `make bench{" QUICK=1" if quick else ""}` on {datetime.now(UTC):%Y-%m-%d}{": rough figures" if quick else ""}. Each figure is the median of up to {scale.rounds}
+round(s), with the lowest and the highest. A ratio is that of the yardstick's figure to ours, in turns
+within the same run: by the processor time of the processes, which others on the same cores hardly change, and by
+wall time, which they do. Yardsticks: for requests a bare FastAPI application that keeps nothing; for
+jobs a bare pipeline on aiohttp that calls the same provider and stores the same files; for the start
+the import of FastAPI and uvicorn. The load generator (32 connections), the provider (the emulator)
+and the database share the cores; both databases write to the disk at each commit.
 
 {_machine()}
 
 {HEAD}
-{chr(10).join(map(_line, rows))}
+{chr(10).join(map(str, rows))}
 """
 
 
@@ -70,10 +90,6 @@ def _machine() -> str:
         f"Machine: {len(os.sched_getaffinity(0))} cores ({platform.machine()}), {memory:.0f} GiB, "
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}."
     )
-
-
-def _line(row: Row) -> str:
-    return f"| {row.measure} | {row.database} | {row.figure} | {row.ratio} | {row.target} |"
 
 
 if __name__ == "__main__":

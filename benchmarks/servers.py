@@ -1,4 +1,4 @@
-"""The processes that are measured, and what they cost."""
+"""The processes that are measured."""
 
 import base64
 import json
@@ -10,71 +10,122 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
+
+from benchmarks.usage import Usage, memory, usage
 
 HOST: Final = "127.0.0.1"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 300.0  # seconds: other programs may keep the cores
 KEPT: Final = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "TMPDIR")
 CLIENTS: Final = 32
+ROOT: Final = Path(__file__).parent.parent
+PATIENT: Final = {"MAX_WRITE_WAIT_SECONDS": "60"}
+"""Other programs on a machine may delay requests for longer than they wait by default."""
+
+UVICORN: Final = ("--loop", "uvloop", "--http", "httptools", "--no-access-log")
 
 
-class Server:
-    """A process that listens on a port."""
+class Program:
+    """A Python program of its own, in a folder."""
 
-    def __init__(self, *command: str, folder: Path, env: Mapping[str, str], port: int) -> None:
-        self.port = port
+    def __init__(self, *command: str, folder: Path, env: Mapping[str, str]) -> None:
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}  # noqa: TID251 - a child's environment
-        with (folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own programs
+        self.log = folder / f"{command[-1].strip('-')}-{time.monotonic_ns()}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own programs
                 [sys.executable, "-m", *command],
                 cwd=folder,
-                env={**kept, "LOG_LEVEL": "ERROR", **env},
-                stdout=log,
+                env={**kept, "LOG_LEVEL": "WARNING", **env},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=log,
             )
 
+    def ask(self, line: str) -> Any:
+        """Write a line to the program, and return the JSON of the line that it answers."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=PATIENCE)
+
+
+class Server:
+    """What answers on a port: one process, or several that belong together."""
+
+    def __init__(self, port: int, *programs: Program) -> None:
+        self.port = port
+        self.programs = programs
+
     def await_answer(self) -> None:
-        """Wait until it takes connections."""
+        """Wait until it takes connections.
+
+        Raises:
+            RuntimeError: It has ended, or does not take any; with its log.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection((HOST, self.port), timeout=1).close()
-            except OSError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise
+            except OSError as error:
+                ended = self.programs[0].process.poll() is not None
+                if ended or time.monotonic() > deadline:
+                    raise RuntimeError(
+                        f"{self.port}: {self.programs[0].log.read_text()}"
+                    ) from error
                 time.sleep(0.01)
             else:
                 return
 
-    def memory(self, name: str = "VmRSS") -> int:
-        """Return its memory in bytes; ``VmHWM`` is the highest so far."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
-        return int(line.split()[1]) * 1024
+    def usage(self) -> Usage:
+        """Return what its processes have used."""
+        return usage(*(program.process.pid for program in self.programs))
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time it has used."""
-        parts = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    def memory(self, name: str = "VmRSS") -> int:
+        """Return the memory of its first process in bytes; ``VmHWM`` is the highest so far."""
+        return memory(self.programs[0].process.pid, name)
 
     def get(self, path: str) -> Any:
         """Return the JSON at a path."""
         request = urllib.request.Request(
             f"http://{HOST}:{self.port}{path}", headers={"Accept": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - likewise
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - ours
             return json.load(answer)
 
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> None:
+        """Send JSON to a path."""
+        request = urllib.request.Request(
+            f"http://{HOST}:{self.port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method=method,
+        )
+        urllib.request.urlopen(request, timeout=PATIENCE).close()  # noqa: S310 - likewise
+
     def load(
-        self, requests: Iterable[bytes], *, seconds: float = 0, number: int = 0
+        self, requests: Iterable[bytes], *, seconds: float = 0, number: float = 0
     ) -> dict[str, float]:
-        """Ask from another process, for so long or so often; returns its figures."""
+        """Ask from another process, for so long or so often; returns its figures.
+
+        Raises:
+            RuntimeError: Not every answer was a success.
+        """
         lines = b"\n".join(base64.b64encode(one) for one in requests)
-        arguments = [str(self.port), str(CLIENTS), str(seconds), str(number)]
+        clients = min(CLIENTS, int(number) or CLIENTS)  # one without a request would be closed
+        arguments = [str(self.port), str(clients), str(seconds), str(int(number))]
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-m", "benchmarks.load", *arguments],
+            cwd=ROOT,
             input=lines,
             capture_output=True,
             check=True,
@@ -83,11 +134,6 @@ class Server:
         if figures["bad"]:
             raise RuntimeError(f"{figures['bad']} of {figures['answers']} answers were bad")
         return figures
-
-    def end(self) -> None:
-        """Stop it."""
-        self._process.terminate()
-        self._process.wait(PATIENCE)
 
 
 def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
@@ -101,45 +147,99 @@ def request(method: str, path: str, body: Mapping[str, Any] | None = None) -> by
 
 @contextmanager
 def service(
-    database_url: str, env: Mapping[str, str], *options: str, worker: bool = False
+    database_url: str,
+    env: Mapping[str, str],
+    *options: str,
+    workers: int = 0,
+    program: tuple[str, ...] = ("fleek",),
 ) -> Generator[Server]:
-    """Run ``fleek serve`` on a database, in a folder of its own; perhaps a worker beside it."""
-    port = _free_port()
-    with tempfile.TemporaryDirectory(prefix="fleek-bench-") as name:
-        folder = Path(name)
-        settings = {"API_PORT": str(port), "DATABASE_URL": database_url, **env}
-        ours = [Server("fleek", "serve", *options, folder=folder, env=settings, port=port)]
-        try:
-            ours[0].await_answer()
-            if worker:
-                ours.append(Server("fleek", "worker", folder=folder, env=settings, port=port))
-            yield ours[0]
-        finally:
-            for one in ours:
-                one.end()
+    """Run ``fleek serve`` on a database, in a folder of its own; perhaps with workers beside it."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        port = free_port()
+        settings = {"API_PORT": str(port), "DATABASE_URL": database_url, **PATIENT, **env}
+        api = Program(*program, "serve", *options, folder=folder, env=settings)
+        stack.enter_context(api)
+        Server(port, api).await_answer()
+        beside = [
+            stack.enter_context(Program("fleek", "worker", folder=folder, env=settings))
+            for _ in range(workers)
+        ]
+        yield Server(port, api, *beside)
 
 
 @contextmanager
-def yardstick() -> Generator[Server]:
+def bare_api() -> Generator[Server]:
     """Run the bare application."""
-    port = _free_port()
-    options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-    with tempfile.TemporaryDirectory(prefix="fleek-bench-") as name:
-        here = str(Path(__file__).parent.parent)
-        bare = Server(
-            *("uvicorn", "benchmarks.yardstick:app", "--app-dir", here, *options),
-            folder=Path(name),
-            env={},
-            port=port,
-        )
-        try:
-            bare.await_answer()
-            yield bare
-        finally:
-            bare.end()
+    with _folder() as folder:
+        port = free_port()
+        command = ("uvicorn", "benchmarks.yardstick:app", "--port", str(port), *UVICORN)
+        with Program(*command, folder=folder, env={"PYTHONPATH": str(ROOT)}) as program:
+            server = Server(port, program)
+            server.await_answer()
+            yield server
 
 
-def _free_port() -> int:
+@contextmanager
+def bare_celery(provider: Server, redis_url: str) -> Generator[Server]:
+    """Run the service on Celery that promises nothing."""
+    env = {
+        "BENCH_API": f"http://{HOST}:{provider.port}",
+        "BENCH_REDIS": redis_url,
+        "PYTHONPATH": str(ROOT),
+    }
+    module = "benchmarks.celery_service"
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        port = free_port()
+        front = ("uvicorn", f"{module}:api", "--port", str(port), *UVICORN)
+        api = stack.enter_context(Program(*front, folder=folder, env=env))
+        Server(port, api).await_answer()
+        back = ("celery", "-A", module, "worker", "--pool", "threads", "-c", "64")
+        worker = stack.enter_context(Program(*back, folder=folder, env=env))
+        yield Server(port, api, worker)
+
+
+@contextmanager
+def pipeline(provider: Server, at_once: int) -> Generator[Program]:
+    """Run the bare pipeline; see `benchmarks.pipeline`."""
+    with _folder() as folder:
+        command = ("benchmarks.pipeline", f"http://{HOST}:{provider.port}", str(at_once))
+        with Program(*command, folder=folder, env={"PYTHONPATH": str(ROOT)}) as program:
+            yield program
+
+
+@contextmanager
+def provider(seconds: float) -> Generator[Server]:
+    """Run the emulator, whose predictions take so long."""
+    with _folder() as folder:
+        port = free_port()
+        with Program("fleek.emulator", "--port", str(port), folder=folder, env={}) as program:
+            server = Server(port, program)
+            server.await_answer()
+            server.send("PATCH", "/_emu/plan", {"queue_seconds": 0, "predict_seconds": seconds})
+            yield server
+
+
+def at(provider: Server) -> dict[str, str]:
+    """Return the settings of a service that uses this emulator, and may call it at any rate."""
+    return {
+        "PROVIDERS": "replicate",
+        "REPLICATE_BASE_URL": f"http://{HOST}:{provider.port}/v1",
+        "REPLICATE_API_TOKEN": "r8_benchmark_0123456789abcdefghijkl",
+        "REPLICATE_CREATES_PER_MINUTE": "100000",
+        "REPLICATE_CALLS_PER_MINUTE": "1000000",
+    }
+
+
+@contextmanager
+def _folder() -> Generator[Path]:
+    with tempfile.TemporaryDirectory(prefix="fleek-bench-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

@@ -1,0 +1,111 @@
+"""What requests cost: submissions and reads, by the API alone and beside a busy worker."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from benchmarks.databases import Databases
+from benchmarks.figures import Row, Scale, Series, rounds
+from benchmarks.servers import Server, at, bare_api, provider, request, service
+
+WISH: Final = {"prompt": "A cat riding a bicycle", "parameters": {"width": 16, "height": 16}}
+SUBMIT: Final = request("POST", "/api/v1/generate", WISH)
+SLOW: Final = {"REPLICATE_MOCK_DELAY_MIN": "600", "REPLICATE_MOCK_DELAY_MAX": "600"}
+PICTURE: Final = {"prompt": "A cat riding a bicycle", "parameters": {}}
+SUBMIT_PICTURE: Final = request("POST", "/api/v1/generate", PICTURE)
+ASKED: Final = 100  # different jobs whose status is asked for
+WARM: Final = 200  # requests
+MS: Final = 1000
+
+
+class Contest:
+    """Two servers that take the same requests in turns."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self.ours, self.bare, self.database = Series(), Series(), Series()  # ms of processor time
+        self.cpu, self.wall = Series(), Series()  # ratios
+        self.rate, self.p99 = Series(), Series()
+
+    def turn(self, ours: Server, bare: Server, requests: Sequence[bytes], scale: Scale) -> None:
+        """Load one, then the other."""
+        before = ours.usage(), bare.usage(), self._databases.usage()
+        found = ours.load(requests, seconds=scale.seconds, number=scale.requests)
+        spent, served = ours.usage() - before[0], self._databases.usage() - before[2]
+        against = bare.load(requests, seconds=scale.seconds, number=scale.requests)
+        spared = bare.usage() - before[1]
+        mine = spent.cpu / found["answers"] * MS
+        other = spared.cpu / against["answers"] * MS
+        self.ours.values.append(mine)
+        self.bare.values.append(other)
+        self.database.values.append(served.cpu / found["answers"] * MS)
+        self.cpu.values.append(other / mine)
+        self.wall.values.append(found["per_second"] / against["per_second"])
+        self.rate.values.append(found["per_second"])
+        self.p99.values.append(found["p99_ms"])
+
+    def row(self, measure: str, target: str) -> Row:
+        """Return the line of the table."""
+        beside = (
+            f" + {self.database.middle:.2f} in PostgreSQL"
+            if self._databases.kind == "postgres"
+            else ""
+        )
+        figure = (
+            f"{self.ours:.2f}{beside} ms of processor time, bare {self.bare:.2f}; "
+            f"{self.rate:,.0f}/s, p99 {self.p99:.0f} ms"
+        )
+        return Row(
+            measure,
+            self._databases.kind,
+            figure,
+            cpu=f"{self.cpu:.2f}",
+            wall=f"{self.wall:.2f}",
+            target=target,
+        )
+
+
+def requests(databases: Databases, scale: Scale) -> Iterator[Row]:
+    """Submissions and reads of jobs that wait, by a process without a worker."""
+    submits, reads = Contest(databases), Contest(databases)
+    with service(databases.fresh(), SLOW, "--no-worker") as ours, bare_api() as bare:
+        ours.load([SUBMIT], number=ASKED)
+        jobs = ours.get(f"/api/v1/jobs?limit={ASKED}")
+        asked = [request("GET", f"/api/v1/status/{job['id']}") for job in jobs]
+        bare.send("PUT", "/status", jobs[0])
+        for server in (ours, bare):
+            server.load([SUBMIT], number=WARM)
+            server.load(asked, number=WARM)
+        for _ in rounds(scale):
+            submits.turn(ours, bare, [SUBMIT], scale)
+            reads.turn(ours, bare, asked, scale)
+    yield submits.row("P1 submit", "≥ 0.50; p99 < 50 ms")
+    yield reads.row("P2 status read", "≥ 0.55")
+
+
+def busy(databases: Databases, scale: Scale) -> Iterator[Row]:
+    """Submissions while the worker of the default installation starts and collects what came before.
+
+    Predictions are those of a provider over HTTP. Work is left when a turn is over, so each has a
+    service of its own. The ratio by processor time is left out: that of the jobs is in it.
+    """
+    wall, rate, p99, ended = Series(), Series(), Series(), Series()
+    with ExitStack() as stack:
+        bare = stack.enter_context(bare_api())
+        for _ in rounds(scale):
+            end = {"seconds": scale.seconds, "number": scale.requests}
+            against = bare.load([SUBMIT_PICTURE], **end)
+            with (
+                provider(0.5) as host,
+                service(databases.fresh(), at(host)) as ours,
+            ):
+                ours.load([SUBMIT_PICTURE], number=64)
+                found = ours.load([SUBMIT_PICTURE], **end)
+                done = ours.get("/metrics")["metrics"]["jobs_by_status"]["completed"]
+            wall.values.append(found["per_second"] / against["per_second"])
+            rate.values.append(found["per_second"])
+            p99.values.append(found["p99_ms"])
+            ended.values.append(done)
+    figure = f"{rate:,.0f}/s, p99 {p99:.0f} ms; {ended:.0f} jobs completed meanwhile"
+    target = "≥ 0.35; p99 < 150 ms"
+    yield Row("P1b submit, worker busy", databases.kind, figure, wall=f"{wall:.2f}", target=target)
