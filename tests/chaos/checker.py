@@ -228,5 +228,5 @@ def _money_is_explained(evidence: Evidence, terms: Terms) -> Iterator[str]:
             yield f"{sale.id} was stopped for no reason"
     if terms.exact and paid.billed != len(evidence.jobs):
         yield f"{paid.billed} paid for {len(evidence.jobs)} jobs"
-    if len(evidence.tokens) > 1 or evidence.leaks:
+    if len(evidence.tokens) > evidence.accounts or evidence.leaks:
         yield f"{len(evidence.tokens)} tokens, {evidence.leaks} sent to the host of files"

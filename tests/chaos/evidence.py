@@ -180,6 +180,7 @@ class Evidence:
     files: Mapping[str, tuple[int, str]]  # by key: size and sha256 of what is in storage now
     truths: Mapping[tuple[str, int], str]  # (prediction, index) → sha256 of the file it made
     tokens: frozenset[str]  # fingerprints of the tokens in create requests
+    accounts: int  # whose tokens the service was given
     leaks: int  # downloads with a token
     orphans: frozenset[str]  # predictions that the service logged as orphans
     logs: Sequence[Mapping[str, Any]]
@@ -244,6 +245,7 @@ def gather(
         files=dict(_files(service.folder / "storage")),
         truths={(row["id"], row["n"]): row["sha256"] for row in ledger["downloads"]},
         tokens=frozenset(row["token"] for row in ledger["predictions"]),
+        accounts=host.accounts,
         leaks=sum(bool(row["authorization"]) for row in ledger["downloads"]),
         orphans=frozenset(
             str(_own_id(row["prediction_id"]))

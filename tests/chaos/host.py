@@ -20,6 +20,7 @@ class Host:
     """A running emulator, and its control API."""
 
     per_second: ClassVar[str] = "0.001"  # price of the run time, in US dollars
+    accounts: ClassVar[int] = 1  # at one provider, each with its token
     models: ClassVar[
         tuple[str, ...]
     ] = ()  # that callers name, in either order; none: the default one
@@ -145,7 +146,22 @@ class SeveralHost(OpenAIHost):
         }
 
 
+class AccountsHost(Host):
+    """An emulator of two accounts at Replicate: neither sees what the other has started."""
+
+    accounts = 2
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        super().__init__(folder, seed=seed)
+        self.plan(accounts=True)
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses both accounts."""
+        return {**super().settings(), "REPLICATE_API_TOKEN": f"{TOKEN},{TOKEN[:-4]}wxyz"}
+
+
 HOSTS: Final = {
+    "accounts": AccountsHost,
     "replicate": Host,
     "openai": OpenAIHost,
     "fal": FalHost,

@@ -96,6 +96,7 @@ def story() -> Evidence:
         files={KEY: (3, SHA)},
         truths={("p1", 0): SHA},
         tokens=frozenset({"t"}),
+        accounts=1,
         leaks=0,
         orphans=frozenset(),
         logs=[],

@@ -22,7 +22,7 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine import start as start_module
 from fleek.engine.admit import BUSY, IDLE, Admission
-from fleek.engine.provider_limits import PauseCache, TokenBucket
+from fleek.engine.provider_limits import TRIAL_SECONDS, PauseCache, TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
@@ -31,7 +31,6 @@ from fleek.engine.throttle import (
     OPENS_AFTER,
     OPERATOR_PAUSE,
     SHORTEST_PAUSE,
-    TRIAL_SECONDS,
     circuit_pause,
     refresh_pauses,
 )

@@ -33,6 +33,7 @@ class Attempt:
     submitted_at: datetime  # when the intent was written
     timeout: timedelta  # maximum run time of the prediction
     worker_id: WorkerId  # the only worker that may start the prediction
+    account: str | None = None  # of the provider, if it has several; see `SupportsAccounts`
     provider_time: datetime | None = None  # `submitted_at` by the provider's clock, if known
     prediction_id: PredictionId | None = None  # set once, by the binding
     first_look_at: datetime | None = None  # time of the first poll

@@ -56,6 +56,7 @@ class Plan(BaseModel):
     running_limit_seconds: float = 1800
     cancel_after_min_seconds: float = 5
     tokens: tuple[str, ...] | None = None  # accepted tokens; None: any
+    accounts: bool = False  # whether each token is an account, with predictions of its own
     any_model: bool = True  # whether names outside the catalogue can be run
     https_webhooks: bool = False  # whether to refuse http:// callbacks, as Replicate does
     webhook_retries: tuple[float, ...] = (

@@ -31,9 +31,15 @@ def sought(request: Request, dialect: str) -> Prediction | None:
     """Return the prediction whose id is in the path, if it can be seen now."""
     account: Account = request.app.state.account
     prediction = account.by_id.get(request.path_params["id"])
-    if prediction is None or prediction.dialect != dialect:
+    if prediction is None or prediction.dialect != dialect or not is_own(request, prediction):
         return None
     return prediction if prediction.visible(account.now()) else None
+
+
+def is_own(request: Request, prediction: Prediction) -> bool:
+    """Whether a prediction is of the account of the request's token."""
+    account: Account = request.app.state.account
+    return not account.plan.accounts or prediction.token == entry_of(request.scope).token
 
 
 def draw(request: Request, group: Group, prediction: Prediction | None = None) -> Faults:

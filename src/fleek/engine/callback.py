@@ -12,6 +12,7 @@ from fleek import failpoints
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, TooLarge
 from fleek.domain.job import AttemptId, PredictionId
+from fleek.engine.accounts import account_of
 from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import bind
@@ -53,12 +54,14 @@ async def receive(
     if provider is None or not isinstance(provider, SupportsCallbacks):
         raise NotFound(UNKNOWN)
     attempt = await _attempt(rt, name, token)
+    account = account_of(rt, name, attempt.account).provider
+    assert isinstance(account, SupportsCallbacks)
     try:
         body = await read()
     except TooLarge:
-        await _look_instead(rt, provider, attempt)
+        await _look_instead(rt, provider, account, attempt)
         raise
-    callback = _complete(provider, attempt, await provider.callback(headers, body))
+    callback = _complete(provider, attempt, await account.callback(headers, body))
     failpoints.hit("callback.verified")
     prediction_id = callback.prediction.id
     if not _is_for(callback, attempt, token):
@@ -67,7 +70,7 @@ async def receive(
     if attempt.prediction_id is None:
         await _adopt(rt, attempt, prediction_id)
     if attempt.verdict is None:
-        await _look(rt, provider, attempt, callback)
+        await _look(rt, account, attempt, callback)
 
 
 def _complete(provider: Provider, attempt: Attempt, callback: Callback) -> Callback:
@@ -86,14 +89,16 @@ def _is_for(callback: Callback, attempt: Attempt, token: str) -> bool:
     return attempt.prediction_id in {None, callback.prediction.id}
 
 
-async def _look_instead(rt: Runtime, provider: Provider, attempt: Attempt) -> None:
+async def _look_instead(
+    rt: Runtime, provider: Provider, account: Provider, attempt: Attempt
+) -> None:
     """Poll a prediction whose callback is too large to be read."""
     if attempt.prediction_id is None or attempt.verdict is not None:
         return
     if isinstance(provider, SupportsOversizedCallbacks):
         seen: Prediction | None = provider.overlong(attempt.prediction_id)
     else:
-        seen = (await provider.poll([attempt.prediction_id])).get(attempt.prediction_id)
+        seen = (await account.poll([attempt.prediction_id])).get(attempt.prediction_id)
     if seen is not None and seen.outcome is not None:
         await conclude(rt, attempt, seen)
 
@@ -128,10 +133,10 @@ async def _attempt(rt: Runtime, name: str, token: str) -> Attempt:
     return attempt
 
 
-async def _look(rt: Runtime, provider: Provider, attempt: Attempt, callback: Callback) -> None:
+async def _look(rt: Runtime, account: Provider, attempt: Attempt, callback: Callback) -> None:
     """Conclude the prediction if it has ended, by the provider's own word."""
     seen: Prediction | None = callback.prediction
     if not callback.final:
-        seen = (await provider.poll([callback.prediction.id])).get(callback.prediction.id)
+        seen = (await account.poll([callback.prediction.id])).get(callback.prediction.id)
     if seen is not None and seen.outcome is not None:
         await conclude(rt, attempt, seen)

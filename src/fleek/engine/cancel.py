@@ -19,6 +19,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict, NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import Job, JobId, PredictionId, Status
 from fleek.domain.transitions import cancel as cancelled
+from fleek.engine.accounts import Account, account_of
 from fleek.engine.apply import apply
 from fleek.engine.conclude import conclude
 from fleek.engine.loops import run_logged
@@ -85,12 +86,13 @@ async def cancel_prediction(rt: Runtime, attempt: Attempt) -> bool:
     prediction_id = attempt.prediction_id
     if prediction_id is None or attempt.provider not in rt.providers:
         return False  # `fleek providers abandon` closes attempts of a removed provider
+    account = account_of(rt, attempt.provider, attempt.account)
     try:
         failpoints.hit("recover.stop")
-        seen = await _request(rt, attempt.provider, prediction_id)
+        seen = await _request(rt, account, prediction_id)
         failpoints.hit("recover.stopped")
         if seen is not None and seen.outcome is not None:
-            seen = await _poll(rt, attempt.provider, prediction_id)
+            seen = await _poll(rt, account, prediction_id)
     except ProviderError as error:
         log.warning(
             "cancel_failed",
@@ -104,36 +106,39 @@ async def cancel_prediction(rt: Runtime, attempt: Attempt) -> bool:
     return True
 
 
-async def cancel_unbound(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:
-    """Cancel a prediction that is bound to no attempt; further tries run beside the caller."""
-    if not await _requested(rt, provider, prediction_id):
-        retries = partial(_retry_unbound, rt, provider, prediction_id)
+async def cancel_unbound(rt: Runtime, attempt: Attempt, prediction_id: PredictionId) -> None:
+    """Cancel a prediction that `attempt` made and is not bound to; further tries run beside the caller."""
+    account = account_of(rt, attempt.provider, attempt.account)
+    if not await _requested(rt, account, prediction_id):
+        retries = partial(_retry_unbound, rt, account, prediction_id)
         rt.cancels.tasks.begin(run_logged(rt, "stop", retries))
 
 
-async def _retry_unbound(rt: Runtime, provider: str, prediction_id: PredictionId) -> None:
+async def _retry_unbound(rt: Runtime, account: Account, prediction_id: PredictionId) -> None:
     for pause in UNBOUND_PAUSES:
         await asyncio.sleep(pause)
-        if await _requested(rt, provider, prediction_id):
+        if await _requested(rt, account, prediction_id):
             return
 
 
-async def _requested(rt: Runtime, provider: str, prediction_id: PredictionId) -> bool:
+async def _requested(rt: Runtime, account: Account, prediction_id: PredictionId) -> bool:
     try:
         failpoints.hit("orphan.cancel")
-        await _request(rt, provider, prediction_id)
+        await _request(rt, account, prediction_id)
     except ProviderError as error:
         log.warning("orphan_not_cancelled", prediction_id=prediction_id, reason=str(error))
         return False
     return True
 
 
-async def _request(rt: Runtime, name: str, prediction_id: PredictionId) -> Prediction | None:
+async def _request(
+    rt: Runtime, account: Account, prediction_id: PredictionId
+) -> Prediction | None:
     """Send one cancel request; returns the state of the prediction if the answer tells it."""
-    async with _slot(_slots(rt, name)) as calls:
+    async with _slot(_slots(rt, account)) as calls:
         try:
-            async with call_timeout(name, CALL):
-                seen = await rt.providers[name].cancel(prediction_id)
+            async with call_timeout(account.key, CALL):
+                seen = await account.provider.cancel(prediction_id)
         except ProviderUnavailable as error:
             if error.retry_after is not None:
                 calls.drain(seconds=error.retry_after.total_seconds())
@@ -141,19 +146,19 @@ async def _request(rt: Runtime, name: str, prediction_id: PredictionId) -> Predi
     return seen if seen is not None and seen.id == prediction_id else None
 
 
-async def _poll(rt: Runtime, name: str, prediction_id: PredictionId) -> Prediction | None:
+async def _poll(rt: Runtime, account: Account, prediction_id: PredictionId) -> Prediction | None:
     """Poll a prediction, unless the call budget is needed for cancels: then `watch` does it."""
-    calls = _slots(rt, name).calls
+    calls = _slots(rt, account).calls
     if not calls.ample:
         return None
     calls.spend(1)
-    async with call_timeout(name, CALL):
-        return (await rt.providers[name].poll([prediction_id])).get(prediction_id)
+    async with call_timeout(account.key, CALL):
+        return (await account.provider.poll([prediction_id])).get(prediction_id)
 
 
-def _slots(rt: Runtime, name: str) -> CancelSlots:
-    budget = budget_of(rt.providers[name])
-    return rt.cancels.slots(name, calls_per_minute=budget.calls_per_minute)
+def _slots(rt: Runtime, account: Account) -> CancelSlots:
+    budget = budget_of(account.provider)
+    return rt.cancels.slots(account.key, calls_per_minute=budget.calls_per_minute)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ from fleek.domain.host_errors import host_error
 from fleek.domain.job import Job, JobError, JobId, Kind, Stage, Status
 from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key, purged
 from fleek.domain.text import LongText, pieces_of
+from fleek.engine.accounts import account_of
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.inputs import with_inputs
 from fleek.engine.moderation import FLAGGED
@@ -153,7 +154,7 @@ async def store_output(
     async with spool_file(rt.storage, f"{attempt.id}-{index}") as spooled:
         limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
         size, digest = await write_spool(
-            _chunks(rt, job, output),
+            _chunks(rt, job, attempt, output),
             spooled,
             most=most,
             too_large=OutputUnsafe(f"the outputs are larger than {limit}", code=TOO_LARGE),
@@ -170,17 +171,17 @@ async def store_output(
     return _media(job, attempt, index, key=key, digest=digest, size=size, sniffed=sniffed)
 
 
-def _chunks(rt: Runtime, job: Job, output: Output) -> AsyncIterator[bytes]:
+def _chunks(rt: Runtime, job: Job, attempt: Attempt, output: Output) -> AsyncIterator[bytes]:
     if output.key is not None:
         return _stored(rt, output.key)
     if output.text is not None:
         return _text(output.text)
     if output.uri is None:
         raise OutputMissing("the output is at the provider only, which did not return it")
-    provider = rt.providers.get(job.provider)
-    if provider is None:
+    if job.provider not in rt.providers:
         message = f"the provider {job.provider} is not configured here"
         raise ProviderUnavailable(message, code="provider_not_configured")
+    provider = account_of(rt, job.provider, attempt.account).provider
     if job.inputs and isinstance(provider, SupportsUpload) and provider.reads_inputs:
         return _read_with_inputs(rt, provider, job, output)
     return provider.read(job, output)

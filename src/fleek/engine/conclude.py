@@ -94,7 +94,7 @@ async def _dispatch_collect(rt: Runtime, job: Job) -> None:
 
 def _cost(rt: Runtime, job: Job, attempt: Attempt, prediction: Prediction) -> Micros | None:
     """Return what an ended prediction has cost: by its provider, else by the price list."""
-    provider: object = rt.providers.get(attempt.provider)
+    provider: object = rt.providers.get(attempt.provider)  # any account reads the answer alike
     if isinstance(provider, SupportsCost) and (own := provider.cost(prediction)) is not None:
         return own
     price = rt.prices.find(attempt.provider, attempt.model)

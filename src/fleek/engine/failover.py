@@ -146,6 +146,9 @@ class Failover:
         """Return the providers that may have jobs to be moved; without trouble, there is none."""
         rt = self._rt
         paused = {health.provider for health in rt.pauses.all() if health.paused_until is not None}
+        paused = {
+            name for name in paused if name in rt.providers or "#" not in name
+        }  # no accounts
         exhausted = {name for name in rt.providers if rt.pauses.is_exhausted(name)}
         removed = {
             name for name in await queue.routed_providers(rt.db) if name not in rt.providers

@@ -39,6 +39,7 @@ from fleek.domain.media import Key
 from fleek.domain.transitions import fail_permanently, postpone_start
 from fleek.domain.uploads import UploadId
 from fleek.engine import failover, throttle
+from fleek.engine.accounts import Account, account_of, choose_account
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.fetch_input import check_address, fetch_input
 from fleek.engine.runtime import Runtime
@@ -68,6 +69,7 @@ class Prepared:
     route: tuple[str, str]  # the provider and the model that they are for
     parameters: Mapping[str, Any]  # with what the provider takes in the place of references
     sent: Mapping[str, Any]  # as `Attempt.inputs`
+    account: str | None = None  # of the provider, that has them; None: any
 
 
 def route_of(job: Job) -> tuple[str, str]:
@@ -144,17 +146,18 @@ async def prepare(rt: Runtime, job: Job) -> Prepared | None:
     None: the job does not start now. The reason is recorded on it: nothing was paid for.
     """
     prepared = Prepared(route_of(job), job.input, {})
+    account = choose_account(rt, job.provider) if job.provider in rt.providers else None
     try:
         async with asyncio.timeout(LIMIT_SECONDS):
             if job.inputs:
-                prepared = await hand_over(rt, job)
+                prepared = await hand_over(rt, job, account)
             if rt.moderator is not None:
                 await rt.moderator.check(job, content_of(job, prepared.sent), prepared.sent)
             return prepared
     except InputUnusable as error:
         await _fail(rt, job, error)
     except ProviderUnavailable as error:
-        await throttle.record_failure(rt, job, error)
+        await throttle.record_failure(rt, job, error, None if account is None else account.key)
         await _postpone(rt, job, error)
     except HostError as error:
         await _postpone(rt, job, ProviderUnavailable(str(error), code=error.code))
@@ -164,17 +167,17 @@ async def prepare(rt: Runtime, job: Job) -> Prepared | None:
     return None
 
 
-async def hand_over(rt: Runtime, job: Job) -> Prepared:
-    """Hand the inputs of a job to its provider.
+async def hand_over(rt: Runtime, job: Job, account: Account | None) -> Prepared:
+    """Hand the inputs of a job to an account of its provider; None: there is none now.
 
     Raises:
         InputUnusable: One of them never can be.
         ProviderUnavailable: One of them cannot be now.
         HostError: The same.
     """
-    provider: object = rt.providers.get(job.provider)
-    if not isinstance(provider, SupportsUpload):
-        message = f"the provider {job.provider} is not configured here"
+    provider: object = None if account is None else account.provider
+    if account is None or not isinstance(provider, SupportsUpload):
+        message = f"the provider {job.provider} is not configured here, or takes nothing now"
         raise ProviderUnavailable(message, code="provider_not_configured")
     values: dict[str, str] = {}
     sent: dict[str, Any] = {}
@@ -187,7 +190,7 @@ async def hand_over(rt: Runtime, job: Job) -> Prepared:
             "content_type": file.content_type,
             **({} if value[:5] == "data:" else {"address": value}),
         }
-    return Prepared(route_of(job), with_values(job.input, values), sent)
+    return Prepared(route_of(job), with_values(job.input, values), sent, account.name)
 
 
 async def _hand_over_one(
@@ -311,8 +314,11 @@ async def with_inputs(rt: Runtime, job: Job, attempt: Attempt | None = None) -> 
     """
     if not job.inputs:
         return job
+    account = None
+    if job.provider in rt.providers:
+        account = account_of(rt, job.provider, None if attempt is None else attempt.account)
     try:
-        prepared = await hand_over(rt, job)
+        prepared = await hand_over(rt, job, account)
     except InputUnusable as error:
         raise ProviderUnavailable(str(error), code=error.code) from error
     if attempt is not None and _hashes(prepared.sent) != _hashes(attempt.inputs or {}):

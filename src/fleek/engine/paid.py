@@ -27,6 +27,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job
 from fleek.domain.media import Output
+from fleek.engine.accounts import Account, account_of
 from fleek.engine.provider_limits import TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import EXPIRED, Failed, Succeeded, SupportsRecall, budget_of
@@ -69,8 +70,11 @@ async def recall(rt: Runtime, attempt: Attempt, error: ProviderError) -> tuple[O
         OutputGone: The provider has removed them.
         OutputMissing: It has neither the output nor the prediction.
     """
-    provider = recalls(rt, attempt.provider)
-    if provider is None or attempt.prediction_id is None or not _may_call(rt, attempt.provider):
+    if recalls(rt, attempt.provider) is None or attempt.prediction_id is None:
+        return None
+    account = account_of(rt, attempt.provider, attempt.account)
+    provider: object = account.provider
+    if not isinstance(provider, SupportsRecall) or not _may_call(rt, account):
         return None
     try:
         prediction = await provider.recall(attempt.prediction_id)
@@ -94,10 +98,10 @@ def recalls(rt: Runtime, name: str) -> SupportsRecall | None:
     return provider if isinstance(provider, SupportsRecall) else None
 
 
-def _may_call(rt: Runtime, name: str) -> bool:
-    """Take one call from the share of a provider's budget that recalls have."""
-    budget = budget_of(rt.providers[name]).calls_per_minute
-    return rt.recalls.setdefault(name, TokenBucket(budget and budget * RECALL_SHARE)).take()
+def _may_call(rt: Runtime, account: Account) -> bool:
+    """Take one call from the share of an account's budget that recalls have."""
+    budget = budget_of(account.provider).calls_per_minute
+    return rt.recalls.setdefault(account.key, TokenBucket(budget and budget * RECALL_SHARE)).take()
 
 
 async def is_final(rt: Runtime, job: Job, error: FleekError) -> bool:

@@ -6,9 +6,17 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,6 +34,8 @@ CANCEL_SHARE: Final = 0.25  # of a provider's call budget; `watch` has half of i
 CANCEL_BURST_SECONDS: Final = 60.0  # cancels come in bursts
 
 EXHAUSTED_SECONDS: Final = 5.0  # for which a budget that was used up is remembered
+
+TRIAL_SECONDS: Final = 30.0  # before another trial, if the outcome of one is not known
 
 Clock = Callable[[], float]
 """Monotonic seconds."""
@@ -101,6 +111,70 @@ class TokenBucket:
         return timedelta(seconds=missing / self._rate)
 
 
+class TokenBuckets:
+    """The rate limiters of a provider's accounts, taken from in turn as one.
+
+    Args:
+        buckets: By the account's key.
+    """
+
+    def __init__(self, buckets: Mapping[str, TokenBucket]) -> None:
+        self._buckets = buckets
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether an account has no limit."""
+        return any(bucket.unlimited for bucket in self._buckets.values())
+
+    def available(self) -> float:
+        """Return the number of tokens of all accounts; negative if all are overdrawn."""
+        levels = [bucket.available() for bucket in self._buckets.values()]
+        return sum(level for level in levels if level > 0) or max(levels)
+
+    def take(self) -> bool:
+        """Take a token of the account that has most; False if none has any."""
+        return max(self._buckets.values(), key=TokenBucket.available).take()
+
+    def wait(self) -> timedelta:
+        """Return the time until there is a token."""
+        return min(bucket.wait() for bucket in self._buckets.values())
+
+    def drain(self, paused: Container[str]) -> None:
+        """Empty the buckets of paused accounts."""
+        for key, bucket in self._buckets.items():
+            if key in paused:
+                bucket.drain()
+
+
+class AccountTurns:
+    """Which account this process has chosen when: they take turns, and trials are single.
+
+    Args:
+        steady: Monotonic seconds.
+    """
+
+    def __init__(self, steady: Clock = time.monotonic) -> None:
+        self._steady = steady
+        self._number = 0
+        self._chosen: dict[str, int] = {}
+        self._trials: dict[str, float] = {}
+
+    def next(self, keys: Sequence[str]) -> str:
+        """Return the key that was chosen longest ago, the first one of several."""
+        self._number += 1
+        key = min(keys, key=lambda each: self._chosen.get(each, 0))
+        self._chosen[key] = self._number
+        return key
+
+    def begin_trial(self, key: str) -> None:
+        """Remember that a trial of an account begins."""
+        self._trials[key] = self._steady()
+
+    def is_tried(self, key: str) -> bool:
+        """Whether a trial of an account began, and its outcome may not be known yet."""
+        return self._steady() - self._trials.get(key, -math.inf) < TRIAL_SECONDS
+
+
 class PauseCache:
     """This process's copy of what is paused: accounts, failing models, and by operators.
 
@@ -124,6 +198,22 @@ class PauseCache:
     def add(self, health: ProviderHealth) -> None:
         """Add or replace one entry."""
         self._impaired[health.provider, health.model] = health
+
+    def summarize(self, provider: str, accounts: Sequence[str]) -> None:
+        """Pause a provider if all its accounts are paused, for as long as the first of them is.
+
+        `accounts`: their keys.
+        """
+        found = [self._impaired.get((key, ALL_MODELS)) for key in accounts]
+        paused = [
+            (health.paused_until, health)
+            for health in found
+            if health is not None and health.paused_until is not None
+        ]
+        self._impaired.pop((provider, ALL_MODELS), None)
+        if len(paused) == len(accounts):
+            _, first = min(paused, key=lambda each: each[0])
+            self._impaired[provider, ALL_MODELS] = replace(first, provider=provider)
 
     def all(self) -> list[ProviderHealth]:
         """Return all entries."""

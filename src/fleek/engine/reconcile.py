@@ -17,6 +17,7 @@ from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, WorkerId
 from fleek.domain.transitions import fail_permanently, hold_unknown, release_unknown
+from fleek.engine.accounts import account_of
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
 from fleek.engine.clock import STEP
@@ -85,14 +86,13 @@ class Reconciliation:
     async def reconcile(self, attempt: Attempt) -> bool:
         """Reconcile one attempt as its provider allows; returns whether the provider answered."""
         job = await jobs.get_any_tenant(self._rt.db, attempt.job_id)
+        provider = account_of(self._rt, attempt.provider, attempt.account).provider
         crashed = job.crashes >= self._rt.settings.max_worker_crashes
         try:
-            if self._provider.reconcile_by == "repeat":
+            if provider.reconcile_by == "repeat":
                 await self._rt.shielded.run(self._repeat(job, attempt))
-            elif self._provider.reconcile_by == "find" and isinstance(
-                self._provider, SupportsFind
-            ):
-                await self._search(self._provider, job, attempt, crashed=crashed)
+            elif provider.reconcile_by == "find" and isinstance(provider, SupportsFind):
+                await self._search(provider, job, attempt, crashed=crashed)
             elif left := self._until_overdue(attempt):
                 self._schedule.postpone(attempt.id, pause=min(left, LONGEST_PAUSE))
             else:

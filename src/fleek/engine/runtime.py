@@ -14,7 +14,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.moderation import Moderator
-from fleek.engine.provider_limits import CancelRequests, PauseCache, TokenBucket
+from fleek.engine.provider_limits import AccountTurns, CancelRequests, PauseCache, TokenBucket
 from fleek.engine.signing import SecretBox
 from fleek.engine.tenants import TenantCache
 from fleek.input_schema.compiled import Validators
@@ -56,6 +56,7 @@ class Runtime:
     shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
     cancels: CancelRequests = field(default_factory=CancelRequests)
     pauses: PauseCache = field(default_factory=PauseCache)
+    turns: AccountTurns = field(default_factory=AccountTurns)  # of the accounts of providers
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict
     )  # calls of `SupportsRecall.recall`, by provider

@@ -38,6 +38,7 @@ from fleek.domain.transitions import (
     wait_for_budget,
 )
 from fleek.engine import failover, throttle
+from fleek.engine.accounts import account_of, choose_account
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
@@ -117,9 +118,11 @@ async def intend(
             raise _InputsNeeded(job)
         if prepared is not None and prepared.route != route_of(job):
             raise StaleJob(f"job {job.id} has gone on at another route")
+        account = _account(rt, job, prepared)
         attempt_id = AttemptId(uuid4())
         change = claim(job, rt.lease.worker_id, attempt_id, now=now)
-        return Intent(change=change, intent=_attempt(rt, change.job, attempt_id, prepared))
+        attempt = _attempt(rt, change.job, attempt_id, prepared)
+        return Intent(change=change, intent=replace(attempt, account=account))
 
     await _ask_times(rt)
     limit = StartLimit(rt.settings.max_running, day=day_of(rt.now()))
@@ -133,6 +136,22 @@ async def intend(
     except (IllegalTransition, StaleJob):
         return None
     return applied.job, applied.update.intent
+
+
+def _account(rt: Runtime, job: Job, prepared: Prepared | None) -> str | None:
+    """Return the account for the next attempt, by its name: the one that has the inputs, if any.
+
+    Raises:
+        StaleJob: All are paused.
+    """
+    if prepared is not None and prepared.account is not None:
+        return prepared.account
+    if job.provider not in rt.providers:
+        return None
+    account = choose_account(rt, job.provider)
+    if account is None:
+        raise StaleJob(f"job {job.id} has to wait for an account of {job.provider}")
+    return account.name
 
 
 async def _wait_for_budget(rt: Runtime, job_id: JobId, error: OutOfBudget) -> None:
@@ -207,25 +226,27 @@ async def carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
 
 
 async def _carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
+    known = job.provider in rt.providers
+    account = account_of(rt, job.provider, attempt.account).key if known else None
     try:
         rt.lease.check()  # without a valid lease the worker must not start a prediction
         _check_age(rt, attempt)
         prediction = await start_prediction(rt, job, attempt)
     except OutcomeUnknown as error:
-        await throttle.record_failure(rt, job, error)
+        await throttle.record_failure(rt, job, error, account)
         await record_unknown(rt, attempt, error)
     except ProviderUnavailable as error:
-        paused = await throttle.record_failure(rt, job, error)
+        paused = await throttle.record_failure(rt, job, error, account)
         floor = None if paused else error.retry_after  # the account waits, not the job
         await record_not_created(rt, attempt, error, floor=floor)
     except WorkerSuspended as error:
         await record_not_created(rt, attempt, error)
     except ProviderRejected as error:
-        await throttle.record_failure(rt, job, error)
+        await throttle.record_failure(rt, job, error, account)
         await record_refused(rt, attempt, error)
     else:
         await bind(rt, attempt, prediction)
-        await throttle.record_success(rt, job)
+        await throttle.record_success(rt, job, account)
 
 
 def _check_age(rt: Runtime, attempt: Attempt) -> None:
@@ -243,10 +264,10 @@ def _check_age(rt: Runtime, attempt: Attempt) -> None:
 
 async def start_prediction(rt: Runtime, job: Job, attempt: Attempt) -> Prediction:
     """Call the provider's `start`; see there for what it raises."""
-    provider = rt.providers.get(job.provider)
-    if provider is None:
+    if job.provider not in rt.providers:
         message = f"the provider {job.provider} is not configured here"
         raise ProviderUnavailable(message, code="provider_not_configured")
+    provider = account_of(rt, job.provider, attempt.account).provider
     failpoints.hit("start.send")
     prediction = await provider.start(job, attempt)
     failpoints.hit("start.sent")
@@ -389,7 +410,7 @@ async def stop_orphan(
         log.warning("prediction_not_ours", attempt_id=str(attempt.id), prediction_id=prediction_id)
         return
     _note_orphan(rt, attempt, prediction_id, reason=reason)
-    await cancel_unbound(rt, attempt.provider, prediction_id)
+    await cancel_unbound(rt, attempt, prediction_id)
 
 
 def _note_orphan(

@@ -15,7 +15,14 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import HostError, OutcomeUnknown, ProviderError, ProviderUnavailable
 from fleek.domain.job import Job, ModelName
-from fleek.engine.provider_limits import Clock, Key, TokenBucket
+from fleek.engine.accounts import accounts_of, summarize_pauses
+from fleek.engine.provider_limits import (
+    TRIAL_SECONDS,
+    Clock,
+    Key,
+    TokenBucket,
+    TokenBuckets,
+)
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE, budget_of
 from fleek.store import attempts, provider_health, queue_pauses
@@ -34,7 +41,6 @@ SAME_PAUSE: Final = timedelta(seconds=1)  # a pause that ends so little later is
 OPENS_AFTER: Final = 5  # failures in a row
 SHORTEST_PAUSE: Final = timedelta(seconds=30)  # of an open circuit; doubled with each failure
 LONGEST_PAUSE: Final = timedelta(minutes=10)
-TRIAL_SECONDS: Final = 30.0  # before another trial, if the outcome of one is not known
 
 log = structlog.get_logger(__name__)
 
@@ -50,52 +56,67 @@ async def refresh_pauses(rt: Runtime) -> None:
     """Read the provider health that other processes have recorded, and operators' pauses."""
     impaired = await provider_health.impaired(rt.db, now=rt.now())
     rt.pauses.replace_all(impaired, await queue_pauses.read(rt.db))
+    summarize_pauses(rt)
 
 
-async def record_success(rt: Runtime, job: Job) -> None:
-    """Record that a prediction was started; writes only if failures were known."""
-    if not rt.pauses.clear(job.provider, job.model, now=rt.now()):
+async def record_success(rt: Runtime, job: Job, account: str | None = None) -> None:
+    """Record that a prediction was started; writes only if failures were known.
+
+    `account`: the key of the account that has started it; None: the provider has one.
+    """
+    keys = sorted({job.provider, account or job.provider})
+    known = [key for key in keys if rt.pauses.clear(key, job.model, now=rt.now())]
+    if not known:
         return
     try:
         failpoints.hit("throttle.started")
-        cleared = await provider_health.clear(rt.db, job.provider, job.model, now=rt.now())
+        cleared = [
+            await provider_health.clear(rt.db, key, job.model, now=rt.now()) for key in known
+        ]
     except HostError as error:
         log.warning("provider_health_not_saved", provider=job.provider, reason=str(error))
         return
-    if cleared:
+    summarize_pauses(rt)
+    if any(cleared):
         log.info("provider_resumed", provider=job.provider, model=job.model)
         rt.wakeups.notify("admit")
 
 
-async def record_failure(rt: Runtime, job: Job, error: ProviderError) -> bool:
+async def record_failure(
+    rt: Runtime, job: Job, error: ProviderError, account: str | None = None
+) -> bool:
     """Record that a start failed, if the error says something about the provider's health.
 
+    `account`: the key of the account that was to start it; None: the provider has one.
     Returns whether the whole account is paused, so that the job may keep its turn. If the record
     cannot be written, the next failure is recorded instead.
     """
     rt.metrics.start_failures.labels(job.provider, error.code).inc()
     try:
         failpoints.hit("throttle.failed")
-        health = await _record(rt, job, error)
+        health = await _record(rt, job, error, account or job.provider)
     except HostError as failure:
         log.warning("provider_health_not_saved", provider=job.provider, reason=str(failure))
         return False
     if health is not None:
         rt.pauses.add(health)
+        summarize_pauses(rt)
         _log(health)
     return error.code in ACCOUNT_CODES
 
 
-async def _record(rt: Runtime, job: Job, error: ProviderError) -> ProviderHealth | None:
+async def _record(
+    rt: Runtime, job: Job, error: ProviderError, account: str
+) -> ProviderHealth | None:
     now = rt.now()
     if error.code in ACCOUNT_CODES:
         by_operator = error.code in OPERATOR_ACTION_CODES
         retry_after = error.retry_after if isinstance(error, ProviderUnavailable) else None
         until = now + (retry_after or (OPERATOR_PAUSE if by_operator else DEFAULT_RETRY_AFTER))
-        if _paused_until(rt, job.provider, ALL_MODELS, now=now) > until - SAME_PAUSE:
+        if _paused_until(rt, account, ALL_MODELS, now=now) > until - SAME_PAUSE:
             return None
         return await provider_health.pause(
-            rt.db, job.provider, until=until, reason=error.code, trial=by_operator, now=now
+            rt.db, account, until=until, reason=error.code, trial=by_operator, now=now
         )
     if error.code not in CONNECTIVITY_CODES:
         return None
@@ -129,6 +150,12 @@ def _log(health: ProviderHealth) -> None:
         log.info("provider_paused", **fields)
 
 
+def _concurrency(rt: Runtime, name: str) -> int | None:
+    """Return how many predictions all accounts of a provider may run; None: any number."""
+    limits = [budget_of(account.provider).concurrency for account in accounts_of(rt, name)]
+    return None if None in limits else sum(limit for limit in limits if limit is not None)
+
+
 class RateLimiter:
     """Which jobs may be started, during one leadership.
 
@@ -139,8 +166,15 @@ class RateLimiter:
         self._rt = rt
         self._clock = clock
         self._creates = {
-            name: TokenBucket(budget_of(provider).creates_per_minute, clock=clock)
-            for name, provider in rt.providers.items()
+            name: TokenBuckets(
+                {
+                    account.key: TokenBucket(
+                        budget_of(account.provider).creates_per_minute, clock=clock
+                    )
+                    for account in accounts_of(rt, name)
+                }
+            )
+            for name in rt.providers
         }
         self._trials: dict[Key, tuple[float, datetime]] = {}  # start; `updated_at` of the failure
         self._free: dict[
@@ -161,8 +195,7 @@ class RateLimiter:
         ]
         accounts = {health.provider for health in closed if health.model == ALL_MODELS}
         for name, bucket in self._creates.items():
-            if name in accounts:
-                bucket.drain()
+            bucket.drain(accounts)
             if not bucket.unlimited:
                 rt.metrics.budget.labels(name, "creates").set(bucket.available())
         paused = accounts | {name for name in self._creates if rt.pauses.is_held(name, EVERY)}
@@ -183,7 +216,7 @@ class RateLimiter:
         """
         unclaimed = list(dispatched)
         for name in self.providers:
-            most = budget_of(self._rt.providers[name]).concurrency
+            most = _concurrency(self._rt, name)
             if most is not None:
                 starting = sum(job.provider == name for job in unclaimed)
                 self._free[name] = most - starting - await attempts.in_flight(self._rt.db, name)

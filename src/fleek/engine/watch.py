@@ -17,6 +17,7 @@ from fleek.domain.attempt import Attempt, owe_cancel
 from fleek.domain.errors import ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
+from fleek.engine.accounts import Account, account_of, accounts_of
 from fleek.engine.apply import apply
 from fleek.engine.cancel import cancel_predictions_soon
 from fleek.engine.conclude import conclude, log_of
@@ -76,17 +77,18 @@ class Watch:
     def __init__(
         self, rt: Runtime, only: str | None = None, *, clock: Clock | None = None
     ) -> None:
-        names = rt.providers if only is None else (only,)
-        budgets = {name: budget_of(rt.providers[name]) for name in names}
+        self._names = frozenset(rt.providers if only is None else (only,))
+        accounts = (account for name in self._names for account in accounts_of(rt, name))
+        budgets = {account.key: budget_of(account.provider) for account in accounts}
         self._rt = rt
         self._calls: dict[str, TokenBucket] = defaultdict(lambda: TokenBucket(None))
-        for name, budget in budgets.items():
+        for key, budget in budgets.items():
             looks = budget.calls_per_minute and budget.calls_per_minute * SHARE
-            self._calls[name] = TokenBucket(looks, clock=clock or rt.steady)
+            self._calls[key] = TokenBucket(looks, clock=clock or rt.steady)
         self._max_calls_per_poll = {
-            name: budget.max_calls_per_poll for name, budget in budgets.items()
+            key: budget.max_calls_per_poll for key, budget in budgets.items()
         }
-        self._queues: dict[str, deque[_Watched]] = defaultdict(deque)  # due, not looked at yet
+        self._queues: dict[Account, deque[_Watched]] = {}  # due, not looked at yet
         self._watched: dict[AttemptId, _Watched] = {}
         self._looks: list[tuple[float, int, AttemptId]] = []  # steady
         self._count = 0  # breaks ties in the heap
@@ -98,18 +100,22 @@ class Watch:
         rt = self._rt
         await self._discover()
         for watched in self._pop_due(rt.steady()):
-            self._queues[watched.row.provider].append(watched)
-        affordable = {name: self._afford(name) for name in self._queues}
+            account = account_of(rt, watched.row.provider, watched.row.account)
+            self._queues.setdefault(account, deque()).append(watched)
+        affordable = {account: self._afford(account) for account in self._queues}
         await asyncio.gather(*(self._look(*one) for one in affordable.items() if one[1]))
-        waits = [self._calls[name].wait() for name, queue in self._queues.items() if queue]
+        queues = self._queues = {
+            account: queue for account, queue in self._queues.items() if queue
+        }
+        waits = [self._calls[account.key].wait() for account in queues]
         if self._looks:
             waits.append(timedelta(seconds=max(self._looks[0][0] - rt.steady(), 0.0)))
         return min(IDLE, *waits) if waits else IDLE
 
-    def _afford(self, provider: str) -> list[_Watched]:
-        """Take from a provider's queue what its budget allows now, longest waiting first."""
-        queue, calls = self._queues[provider], self._calls[provider]
-        most = self._max_calls_per_poll.get(provider)
+    def _afford(self, account: Account) -> list[_Watched]:
+        """Take from an account's queue what its budget allows now, longest waiting first."""
+        queue, calls = self._queues[account], self._calls[account.key]
+        most = self._max_calls_per_poll.get(account.key)
         left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
             looks = min(len(queue), MAX_POLLED)
@@ -118,7 +124,7 @@ class Watch:
             looks = min(len(queue), max(int(min(left, PAGE)), 0))
             calls.spend(looks)
         if not calls.unlimited:
-            self._rt.metrics.budget.labels(provider, "calls").set(calls.available())
+            self._rt.metrics.budget.labels(account.key, "calls").set(calls.available())
         taken = [queue.popleft() for _ in range(looks)]
         return [watched for watched in taken if watched.row.attempt_id in self._watched]
 
@@ -166,7 +172,7 @@ class Watch:
         return place
 
     def _add(self, row: Waiting, now: datetime, *, delay: float = 0) -> None:
-        if row.provider not in self._max_calls_per_poll or row.attempt_id in self._watched:
+        if row.provider not in self._names or row.attempt_id in self._watched:
             return
         before = max(now - row.submitted_at, timedelta(0))
         self._watched[row.attempt_id] = _Watched(row, self._rt.steady(), before)
@@ -186,24 +192,24 @@ class Watch:
                 due.append(watched)
         return due
 
-    async def _look(self, provider: str, watched: Sequence[_Watched]) -> None:
+    async def _look(self, account: Account, watched: Sequence[_Watched]) -> None:
         rt = self._rt
-        polling = partial(self._poll, provider, [one.row.prediction_id for one in watched])
+        polling = partial(self._poll, account, [one.row.prediction_id for one in watched])
         seen = await run_logged(rt, "watch", polling) or {}
         noting = (partial(self._note, one, seen.get(one.row.prediction_id)) for one in watched)
         await asyncio.gather(*(run_logged(rt, "watch", one) for one in noting))
 
     async def _poll(
-        self, provider: str, ids: Sequence[PredictionId]
+        self, account: Account, ids: Sequence[PredictionId]
     ) -> Mapping[PredictionId, Prediction]:
         try:
             failpoints.hit("watch.poll")
-            async with call_timeout(provider, LIMIT):
-                return await self._rt.providers[provider].poll(ids)
+            async with call_timeout(account.key, LIMIT):
+                return await account.provider.poll(ids)
         except ProviderError as error:
-            log.warning("poll_failed", provider=provider, reason=str(error))
+            log.warning("poll_failed", provider=account.key, reason=str(error))
             if isinstance(error, ProviderUnavailable) and error.retry_after is not None:
-                self._calls[provider].drain(seconds=error.retry_after.total_seconds())
+                self._calls[account.key].drain(seconds=error.retry_after.total_seconds())
             return {}
 
     async def _note(self, watched: _Watched, seen: Prediction | None) -> None:

@@ -204,6 +204,18 @@ class Provider(Protocol):
 
 
 @runtime_checkable
+class SupportsAccounts(Protocol):
+    """A provider that may have several accounts, one for each of several keys.
+
+    The engine decides which one starts an attempt (`Attempt.account`), and makes each further call about
+    its prediction on the same one. All other calls are made on the provider itself, the first of them.
+    """
+
+    accounts: Mapping[str, Provider]
+    """The open adapters by a name that does not reveal the key; `fleek.providers.accounts` fills it."""
+
+
+@runtime_checkable
 class SupportsBudget(Protocol):
     """A provider whose account has limits."""
 
@@ -366,6 +378,7 @@ class SupportsServerTime(Protocol):
 
 
 CAPABILITIES: Final = (
+    SupportsAccounts,
     SupportsBudget,
     SupportsFind,
     SupportsCallbacks,

@@ -41,6 +41,7 @@ class Waiting:
     timeout_seconds: float
     first_look_at: datetime
     number: int
+    account: str | None
 
 
 async def waiting(
@@ -64,6 +65,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
             AttemptRow.timeout_seconds,
             AttemptRow.first_look_at,
             AttemptRow.number,
+            AttemptRow.account,
         )
         .where(
             AttemptRow.prediction_id.is_not(None),

@@ -233,6 +233,8 @@ class AttemptRow(Base):
     empty_looks: Mapped[int] = mapped_column(Integer, server_default="0")
     looked_at: Mapped[datetime | None] = mapped_column(Instant)
     # a release before this column does not write it
+    account: Mapped[str | None] = mapped_column(String(40))
+    # a release before this column does not write it
     inputs: Mapped[dict[str, Any] | None] = mapped_column(Document)
     cancel_owed: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)

@@ -16,6 +16,7 @@ from fleek.emulator.reads import (
     draw,
     instant_of_get,
     instant_of_row,
+    is_own,
     read_response,
     shared_faults,
     sought,
@@ -62,7 +63,7 @@ async def _list(request: Request) -> ASGIApp:
     older = index = last
     while index > first and len(page) < PAGE:
         index -= 1
-        page += _row(account, account.predictions[index], faults)
+        page += _row(request, account.predictions[index], faults)
         older = index
     if "list_repeat" in faults and older > first:
         older = last
@@ -74,10 +75,11 @@ async def _list(request: Request) -> ASGIApp:
     return read_response(body, "list", faults)
 
 
-def _row(account: Account, prediction: Prediction, faults: Faults) -> list[dict[str, Any]]:
+def _row(request: Request, prediction: Prediction, faults: Faults) -> list[dict[str, Any]]:
     """Return a prediction's row in the list; none if the list is too far behind to have it."""
+    account: Account = request.app.state.account
     at = instant_of_row(account, prediction, faults)
-    mine = prediction.dialect == NAME
+    mine = prediction.dialect == NAME and is_own(request, prediction)
     return [account.show(prediction, at=at)] if mine and at is not None else []
 
 

@@ -9,6 +9,7 @@ Source: https://platform.openai.com/docs/api-reference, the types of the package
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
@@ -16,10 +17,11 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.job import MODEL_NAME
-from fleek.environment import SOURCE, Listed, Secret, cleaned, read
+from fleek.environment import SOURCE, Listed, Secrets, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
+from fleek.providers.accounts import keys_of, open_accounts
 from fleek.providers.base import Provider
 from fleek.providers.http import authorization, open_api
 from fleek.providers.openai.models import KINDS, read_models
@@ -52,10 +54,11 @@ class OpenAISettings(BaseSettings):
 
     model_config = SOURCE | SettingsConfigDict(env_prefix="OPENAI_")
 
-    api_key: Secret = Field(
+    api_key: Secrets = Field(
         default=None,
         description="The key of the account, or of the server if it needs one. If it is set and "
-        "`PROVIDERS` is not, the provider `openai` is opened in addition to the default one.",
+        "`PROVIDERS` is not, the provider `openai` is opened in addition to the default one. Several "
+        "accounts share the work: their keys are separated by commas.",
     )
     base_url: Annotated[str, AfterValidator(_base)] = Field(
         default=f"https://{PAID}/v1",
@@ -86,12 +89,12 @@ class OpenAISettings(BaseSettings):
     creates_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum number of predictions started per minute. Default: unlimited.",
+        description="Maximum number of predictions started per minute, by each account. Default: unlimited.",
     )
     max_concurrency: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum number of concurrent predictions. Default: unlimited.",
+        description="Maximum number of concurrent predictions, of each account. Default: unlimited.",
     )
     max_output_bytes: int = Field(
         default=2 * 1024**3, ge=1024, description="Maximum size of an output file in bytes."
@@ -119,9 +122,16 @@ async def connect() -> AsyncGenerator[Provider]:
     Raises:
         ConfigurationError: A setting is wrong, or there is no key.
     """
-    settings, tls = read(OpenAISettings), tls_context()
-    key = settings.api_key
-    headers = None if key is None else authorization(key.get_secret_value())
+    settings = read(OpenAISettings)
+    keys = keys_of(settings.api_key) or [""]
+    async with open_accounts(keys, partial(_open_account, settings)) as provider:
+        yield provider
+
+
+@asynccontextmanager
+async def _open_account(settings: OpenAISettings, key: str) -> AsyncGenerator[OpenAIProvider]:
+    tls = tls_context()
+    headers = authorization(key) if key else None
     base = AllowedHost.of(settings.base_url)
     own, public = Policy(patterns=(), named=(base,)), Policy(named=(base,))
     async with AsyncExitStack() as stack:

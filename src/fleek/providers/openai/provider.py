@@ -27,6 +27,7 @@ from fleek.providers.base import (
     Model,
     Outcome,
     Prediction,
+    Provider,
     Schema,
 )
 from fleek.providers.download import Limits, read_output
@@ -107,6 +108,7 @@ class OpenAIProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.default_model = next(iter(models))
+        self.accounts: Mapping[str, Provider] = {}
         self.budget = Budget(
             creates_per_minute=creates_per_minute,
             concurrency=max_concurrency,

@@ -6,6 +6,7 @@ Source: https://replicate.com/docs/reference/http
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
@@ -13,10 +14,11 @@ import structlog
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, Listed, Pasted, Secret, Secrets, cleaned, read
+from fleek.environment import SOURCE, Listed, Pasted, Secrets, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy, proxy_address
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
+from fleek.providers.accounts import keys_of, open_accounts
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.http import authorization, open_api
@@ -54,10 +56,11 @@ class ReplicateSettings(BaseSettings):
 
     model_config = SOURCE
 
-    replicate_api_token: Annotated[Secret, BeforeValidator(_no_example)] = Field(
+    replicate_api_token: Annotated[Secrets, BeforeValidator(_no_example)] = Field(
         default=None,
         validate_default=True,
-        description="The account's token, from https://replicate.com/account/api-tokens.",
+        description="The account's token, from https://replicate.com/account/api-tokens. Several "
+        "accounts share the work: their tokens are separated by commas.",
     )
     replicate_base_url: Annotated[str, AfterValidator(_base)] = Field(
         default="https://api.replicate.com/v1",
@@ -78,10 +81,13 @@ class ReplicateSettings(BaseSettings):
         default=600,
         ge=1,
         le=100_000,
-        description="Maximum number of predictions created per minute.",
+        description="Maximum number of predictions created per minute, by each account.",
     )
     replicate_calls_per_minute: int = Field(
-        default=3000, ge=1, le=1_000_000, description="Maximum number of other calls per minute."
+        default=3000,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of other calls per minute, by each account.",
     )
     replicate_webhook_secret: Secrets = Field(
         default=None,
@@ -99,7 +105,7 @@ class ReplicateSettings(BaseSettings):
     @model_validator(mode="after")
     def _usable(self) -> Self:
         token = self.replicate_api_token
-        if token is None or not is_real_token(token.get_secret_value()):
+        if not all(map(is_real_token, keys_of(token) or [""])):
             raise ValueError(
                 "REPLICATE_API_TOKEN: must be set to the account's token, "
                 "from https://replicate.com/account/api-tokens"
@@ -156,8 +162,20 @@ async def connect() -> AsyncGenerator[Provider]:
 
 @asynccontextmanager
 async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[ReplicateProvider]:
-    """Open the provider with the given settings."""
-    assert settings.replicate_api_token is not None
+    """Open the provider with the given settings, with each of its accounts."""
+    tokens = keys_of(settings.replicate_api_token)
+    async with open_accounts(tokens, partial(_open_account, settings)) as provider:
+        if provider.config.callback_base is None:
+            log.info(
+                "replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks"
+            )
+        yield provider
+
+
+@asynccontextmanager
+async def _open_account(
+    settings: ReplicateSettings, token: str
+) -> AsyncGenerator[ReplicateProvider]:
     config = AccountConfig(
         callback_base=settings.callback_base,
         keys=settings.keys,
@@ -165,10 +183,8 @@ async def open_provider(settings: ReplicateSettings) -> AsyncGenerator[Replicate
         creates_per_minute=settings.replicate_creates_per_minute,
         calls_per_minute=settings.replicate_calls_per_minute,
     )
-    if config.callback_base is None:
-        log.info("replicate_polled", reason="PUBLIC_URL is not set, or not https: no callbacks")
     tls = tls_context()
-    headers = authorization(settings.replicate_api_token.get_secret_value())
+    headers = authorization(token)
     proxy = settings.replicate_proxy
     api = open_api(settings.replicate_base_url, headers=headers, tls=tls, proxy=proxy)
     policy = settings.policy

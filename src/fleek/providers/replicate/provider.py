@@ -21,7 +21,16 @@ from fleek.domain.errors import (
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.client import Client
-from fleek.providers.base import Budget, Callback, Found, InputFile, Model, Prediction, Schema
+from fleek.providers.base import (
+    Budget,
+    Callback,
+    Found,
+    InputFile,
+    Model,
+    Prediction,
+    Provider,
+    Schema,
+)
 from fleek.providers.download import Limits, read_output
 from fleek.providers.http import (
     Api,
@@ -84,6 +93,7 @@ class ReplicateProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
+        self.accounts: Mapping[str, Provider] = {}
         self.budget = Budget(
             creates_per_minute=config.creates_per_minute,
             calls_per_minute=config.calls_per_minute,
