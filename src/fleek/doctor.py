@@ -25,6 +25,7 @@ from fleek.domain.errors import ConfigurationError, FleekError, Unauthorized
 from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import DEAD_AFTER, process_space
 from fleek.engine.signing import PLAIN, SecretBox
+from fleek.providers.base import Provider, SupportsAccounts
 from fleek.settings import LOOPBACK, Proxies, Settings, renamed_in_use
 from fleek.store import api_keys, workers
 from fleek.store.address import database_url
@@ -211,16 +212,30 @@ def _judge_space(subject: str, folder: Path, *, free: int) -> Finding:
 
 
 async def _provider(settings: Settings) -> list[Finding]:
-    return [await _provider_answer(settings, name) for name in settings.providers]
+    return [finding for name in settings.providers for finding in await _accounts(settings, name)]
 
 
-async def _provider_answer(settings: Settings, name: str) -> Finding:
-    chosen = settings.default_model if name == settings.provider else None
+async def _accounts(settings: Settings, name: str) -> list[Finding]:
+    """Ask a provider, with each of its keys if there are several."""
+    model = settings.default_model if name == settings.provider else None
     try:
         async with open_provider(name) as provider:
-            return await diagnosis.check_provider(provider, name, model=chosen)
+            accounts = provider.accounts if isinstance(provider, SupportsAccounts) else {}
+            if len(accounts) < 2:
+                return [await _answer(provider, name, model)]
+            return [
+                await _answer(each, f"{name}#{account}", model)
+                for account, each in accounts.items()
+            ]
     except FleekError as error:
-        return unreachable("provider", str(error))
+        return [unreachable("provider", str(error))]
+
+
+async def _answer(provider: Provider, name: str, model: str | None) -> Finding:
+    try:
+        return await diagnosis.check_provider(provider, name, model=model)
+    except FleekError as error:
+        return unreachable("provider", str(error) if "#" not in name else f"{name}: {error}")
 
 
 async def _models(settings: Settings) -> list[Finding]:

@@ -1,6 +1,7 @@
 """Health over HTTP: every part is checked, all at once, each within two seconds."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +20,7 @@ from fleek.api.short_cache import ShortCache
 from fleek.diagnosis import Finding, Status, unreachable
 from fleek.domain.access import Scope
 from fleek.domain.errors import FleekError, StorageFull
+from fleek.engine.accounts import accounts_of
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
 from fleek.store import workers
@@ -224,8 +226,9 @@ async def _results(rt: Runtime) -> Finding:
 
 async def _provider(rt: Runtime) -> Finding:
     """A provider of which nothing can be had now is an error here: its jobs have to wait."""
-    for finding in await diagnosis.check_pauses(rt.db, now=rt.now(), models=False):
-        return replace(finding, status="error")
+    pauses = await diagnosis.check_pauses(rt.db, now=rt.now(), models=False)
+    if pauses:
+        return _worst(rt, pauses)
     name = rt.settings.provider
     default = rt.settings.default_model
     finding = await diagnosis.check_provider(rt.providers[name], name, model=default)
@@ -238,6 +241,16 @@ async def _provider(rt: Runtime) -> Finding:
     return replace(
         removed[0], message=message, advice="; ".join(found.advice for found in removed)
     )
+
+
+def _worst(rt: Runtime, pauses: Sequence[Finding]) -> Finding:
+    """Return the pause that stops a provider, as an error, else that of one of several accounts."""
+    accounts = Counter(pause.subject.partition("#")[0] for pause in pauses)
+    for pause in pauses:
+        name, _, account = pause.subject.partition("#")
+        if not account or name not in rt.providers or accounts[name] >= len(accounts_of(rt, name)):
+            return replace(pause, status="error")
+    return replace(pauses[0], status="warning")
 
 
 async def _alive(rt: Runtime) -> Sequence[Worker]:
