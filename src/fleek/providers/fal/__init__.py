@@ -7,6 +7,7 @@ Source: https://docs.fal.ai/model-apis/model-endpoints/queue, and the packages `
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
@@ -16,10 +17,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.errors import NotFound
 from fleek.domain.job import ModelName
-from fleek.environment import SOURCE, Listed, Seconds, Secret, cleaned, read
+from fleek.environment import SOURCE, Listed, Seconds, Secrets, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
+from fleek.providers.accounts import keys_of, open_accounts
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
 from fleek.providers.fal.provider import AccountConfig, FalProvider
@@ -56,10 +58,11 @@ class FalSettings(BaseSettings):
 
     model_config = SOURCE | SettingsConfigDict(env_prefix="FAL_")
 
-    key: Secret = Field(
+    key: Secrets = Field(
         default=None,
         description="The account's key, from https://fal.ai/dashboard/keys. If it is set and "
-        "`PROVIDERS` is not, the provider `fal` is opened in addition to the default one.",
+        "`PROVIDERS` is not, the provider `fal` is opened in addition to the default one. Several "
+        "accounts share the work: their keys are separated by commas.",
     )
     queue_url: Annotated[str, AfterValidator(_address)] = Field(
         default="https://queue.fal.run",
@@ -88,13 +91,14 @@ class FalSettings(BaseSettings):
     creates_per_minute: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum number of requests submitted per minute. Default: unlimited.",
+        description="Maximum number of requests submitted per minute, by each account. Default: "
+        "unlimited.",
     )
     max_concurrency: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum number of concurrent requests, waiting ones included. Default: "
-        "unlimited.",
+        description="Maximum number of concurrent requests, waiting ones included, of each "
+        "account. Default: unlimited.",
     )
     max_output_bytes: int = Field(
         default=2 * 1024**3, ge=1024, description="Maximum size of an output file in bytes."
@@ -126,8 +130,20 @@ async def connect() -> AsyncGenerator[Provider]:
     Raises:
         ConfigurationError: A setting is wrong, or there is no key.
     """
-    settings, tls = read(FalSettings), tls_context()
-    assert settings.key is not None
+    settings = read(FalSettings)
+    async with open_accounts(keys_of(settings.key), partial(_open_account, settings)) as provider:
+        if provider.config.callback_base is None:
+            log.warning(
+                "fal_polled",
+                reason="PUBLIC_URL is not set, or not https: no callbacks",
+                advice="set it, so that a request whose response is lost can be found",
+            )
+        yield provider
+
+
+@asynccontextmanager
+async def _open_account(settings: FalSettings, key: str) -> AsyncGenerator[FalProvider]:
+    tls = tls_context()
     config = AccountConfig(
         models=settings.models,
         callback_base=callback_base(read(Settings).public_url, settings.queue_url),
@@ -137,13 +153,7 @@ async def connect() -> AsyncGenerator[Provider]:
         max_concurrency=settings.max_concurrency,
         limits=Limits(size=settings.max_output_bytes, setting="FAL_MAX_OUTPUT_BYTES"),
     )
-    if config.callback_base is None:
-        log.warning(
-            "fal_polled",
-            reason="PUBLIC_URL is not set, or not https: no callbacks",
-            advice="set it, so that a request whose response is lost can be found",
-        )
-    headers = authorization(settings.key.get_secret_value(), "Key")
+    headers = authorization(key, "Key")
     policy = Policy(named=(AllowedHost.of(settings.queue_url),))
     async with AsyncExitStack() as stack:
         api = open_api(settings.queue_url, headers=headers, tls=tls)

@@ -26,6 +26,7 @@ from fleek.providers.base import (
     Model,
     Outcome,
     Prediction,
+    Provider,
     Schema,
 )
 from fleek.providers.download import Limits, read_output
@@ -104,6 +105,7 @@ class FalProvider:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
+        self.accounts: Mapping[str, Provider] = {}
         self.default_model = ModelName(config.models[0])
         self.budget = Budget(
             creates_per_minute=config.creates_per_minute,

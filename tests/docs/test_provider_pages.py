@@ -1,4 +1,4 @@
-"""The example on the page about fal works as shown."""
+"""The examples on the pages about providers with an emulator work as shown, without an account."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -10,23 +10,30 @@ from chaos.host import Host
 from examples import FENCE, ROOT, examples, misses, run
 from service_process import Service, running, until
 
-PAGE: Final = ROOT / "docs/how-to/fal.md"
+PAGES: Final = ("replicate", "fal", "use-openai-compatible-servers")
 
 
-def shown() -> dict[str, str]:
+def shown(page: Path) -> dict[str, str]:
     """Return the settings of the example."""
-    blocks = [text for language, text in FENCE.findall(PAGE.read_text()) if language == "shell"]
+    blocks = [text for language, text in FENCE.findall(page.read_text()) if language == "shell"]
     (block,) = (text for text in blocks if "export" in text)
     lines = [line.removeprefix("export ") for line in block.splitlines() if "=" in line]
     return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.fixture(params=PAGES)
+def page(request: pytest.FixtureRequest) -> Path:
+    """Return a page."""
+    return ROOT / f"docs/how-to/{request.param}.md"
+
+
 @pytest.fixture
-def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
+def service(_full_suite: None, page: Path, tmp_path: Path) -> Generator[Service]:
     """Yield a running service with the settings of the page, and an emulator at another port."""
     host = Host(tmp_path, seed=1)
     settings = {
-        name: value.replace("http://127.0.0.1:9009", host.url) for name, value in shown().items()
+        name: value.replace("http://127.0.0.1:9009", host.url)
+        for name, value in shown(page).items()
     }
     with running(tmp_path, **settings) as opened:
         opened.serve()
@@ -35,9 +42,9 @@ def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     host.close()
 
 
-def test_every_example_works_as_shown(service: Service) -> None:
-    """With callbacks, without an account."""
-    found = examples(PAGE)
+def test_every_example_works_as_shown(service: Service, page: Path) -> None:
+    """Images, speech, a video; with callbacks and several accounts where the page has them."""
+    found = examples(page)
 
     outputs = run(found, service)
 
