@@ -119,6 +119,62 @@ async def test_two_coordinators_deliver_an_event_once(
         assert len(receiver.received) == 10
 
 
+@both_databases
+async def test_a_step_back_of_the_clock_delays_no_delivery(rt: Runtime, clock: Clock) -> None:
+    """One that was never sent is due at once, and a failed one waits as long as it was meant to."""
+    async with receiving(status(500), OK) as receiver:
+        failed = await a_cancelled_job(rt, receiver)
+        delivering = DeliveryLoop(rt)
+        await all_turns(delivering)
+        fresh = await a_cancelled_job(rt, receiver)
+        clock.step(hours=-1)
+        rt.clock.steps += 1
+
+        await all_turns(delivering)
+        soon = [received.event["data"]["id"] for received in receiver.received[1:]]
+        clock.tick(seconds=7)
+        await all_turns(delivering)
+
+    assert soon == [str(fresh.id)]
+    assert receiver.received[-1].event["data"]["id"] == str(failed.id)
+    assert {delivery.state for delivery in await all_deliveries(rt)} == {"delivered"}
+
+
+@both_databases
+async def test_a_lease_from_the_future_ends_under_the_next_coordinator(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Its process died after the clock was set ahead, which was set back since."""
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        clock.step(hours=1)
+        (lane,) = await deliveries.lanes(rt.db)
+        until = clock() + LEASE
+        await deliveries.claim(rt.db, deliveries.Claim(lane.id, 1, now=clock(), until=until))
+        clock.step(hours=-1)
+
+        await all_turns(DeliveryLoop(rt))
+
+    assert len(receiver.received) == 1
+
+
+async def test_an_attempt_that_runs_is_not_repeated_when_the_clock_is_set_back(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Its lease seems to last for an hour, and it ends in seconds."""
+    async with receiving() as receiver:
+        await a_cancelled_job(rt, receiver)
+        delivering = DeliveryLoop(rt)
+        await delivering.turn()
+        clock.step(hours=-1)
+        rt.clock.steps += 1
+
+        await delivering.turn()
+        await all_turns(delivering)
+
+    assert len(receiver.received) == 1
+
+
 async def test_a_failure_is_logged_without_its_address(rt: Runtime) -> None:
     """The address may contain a token; the delivery's id leads to the details."""
     async with receiving(status(500)) as receiver:

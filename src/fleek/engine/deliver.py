@@ -24,6 +24,7 @@ from fleek.domain.errors import ConfigurationError, Conflict, HostError, NotFoun
 from fleek.domain.text import one_line
 from fleek.domain.webhooks import FAILING_FOR, QUIET, Delivery, DeliveryState, retry_delay
 from fleek.engine import signing, webhook_keys
+from fleek.engine.clock import STEP
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import signing_secrets
@@ -87,13 +88,16 @@ class DeliveryLoop:
         self._rt = rt
         self._seconds = seconds
         self._at_once = at_once
-        self._running: dict[asyncio.Task[None], UUID] = {}
+        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._steps = -1  # of the clock that were handled; none yet
         self._working: dict[UUID, None] = {}  # lanes whose latest attempt was a success
         self._forgets = rt.steady()  # when old deliveries are looked for
 
     async def turn(self) -> timedelta:
         """Begin the attempts that are due; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
+        if rt.clock.steps != self._steps:
+            await self._reschedule(rt.clock.steps)
         lanes = await deliveries.lanes(rt.db)
         claims = self._claims([lane for lane in lanes if lane.next_at <= now], now)
         for claimed in await asyncio.gather(*(deliveries.claim(rt.db, wish) for wish in claims)):
@@ -110,12 +114,27 @@ class DeliveryLoop:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
+    async def _reschedule(self, steps: int) -> None:
+        """Keep to the meant pauses after the clock was set back: at its steps, and as a new leader."""
+        moved = await deliveries.reschedule_from_future(
+            self._rt.db,
+            now=self._rt.now(),
+            tolerance=STEP,
+            unsent=max(LEASE, UNREADABLE) + STEP,
+            kept={delivery.id for delivery in self._running.values()},
+        )
+        self._steps = steps
+        if moved:
+            log.warning(
+                "deliveries_rescheduled", deliveries=moved, reason="the clock was set back"
+            )
+
     def _claims(self, lanes: list[Lane], now: datetime) -> list[Claim]:
         """Share the free attempts among lanes; those that work have half of them for themselves.
 
         Others, which fail or are new, may hang: however many there are, what works goes on.
         """
-        busy = Counter(self._running.values())
+        busy = Counter(delivery.lane for delivery in self._running.values())
         free = self._at_once - len(self._running)
         spare = self._at_once // 2 - sum(
             n for lane, n in busy.items() if lane not in self._working
@@ -135,7 +154,7 @@ class DeliveryLoop:
         attempt = partial(self._attempt, delivery)
         running = run_logged(self._rt, "deliver", attempt, job_id=delivery.job_id)
         task = asyncio.create_task(running)
-        self._running[task] = delivery.lane
+        self._running[task] = delivery
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -5,12 +5,13 @@ one is not due before the earlier ones have been delivered or given up.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, insert, select, text, update
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
 from uuid_utils.compat import uuid7
 
 from fleek import strict
@@ -30,7 +31,7 @@ from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.endpoints import ENDPOINT, LOCK_ENDPOINT
 from fleek.store.owed import DELIVERY, INSERT_DELIVERIES, SELECT_ENDPOINTS
-from fleek.store.tables import UNDELIVERED, DeliveryAttemptRow, DeliveryRow, EndpointRow
+from fleek.store.tables import UNDELIVERED, DeliveryAttemptRow, DeliveryRow, EndpointRow, Instant
 
 DELIVERIES: Final = DeliveryRow.__table__
 ATTEMPT: Final = rows.Mapper(DeliveryAttempt, renamed={"number": "n"})
@@ -170,6 +171,47 @@ async def _first(tx: Transaction, delivery: Delivery) -> tuple[DeliveryId, datet
     place = {"lane": delivery.lane, "job_id": delivery.job_id}
     first, next_at = (await tx.execute(FIRST, place)).one()
     return DeliveryId(first), next_at
+
+
+async def reschedule_from_future(
+    db: Database,
+    *,
+    now: datetime,
+    tolerance: timedelta,
+    unsent: timedelta,
+    kept: AbstractSet[DeliveryId],
+) -> int:
+    """Make deliveries due as they were meant to be, after the clock was set back; returns how many.
+
+    One whose latest attempt was written later than now waits from now on, as long as it would have.
+    One that was never sent, and is not due for longer than `unsent`, is due now. `kept` are left.
+    """
+    written = func.coalesce(
+        select(DeliveryAttemptRow.at)
+        .where(
+            DeliveryAttemptRow.delivery_id == DeliveryRow.id,
+            DeliveryAttemptRow.number == DeliveryRow.attempts,
+        )
+        .scalar_subquery(),
+        DeliveryRow.created_at,
+        type_=Instant(),
+    )
+    statement = select(
+        DeliveryRow.id, DeliveryRow.next_at, DeliveryRow.failures, written.label("written")
+    ).where(PENDING, DeliveryRow.next_at > now + tolerance)
+    moved = 0
+    async with db.write() as tx:
+        await _take_turns(tx)
+        for row in (await tx.execute(statement)).all():
+            next_at = now
+            if row.written > now + tolerance:
+                next_at += max(row.next_at - row.written, timedelta(0))
+            elif row.failures or row.next_at - now <= unsent:
+                continue
+            if row.id not in kept:
+                await tx.execute(MOVE, {"_id": row.id, "next_at": next_at})
+                moved += 1
+    return moved
 
 
 async def report(db: Database, outcome: Outcome) -> str | None:
