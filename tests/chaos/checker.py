@@ -154,8 +154,9 @@ def _agrees(attempt: Attempt, sale: Sale) -> Iterator[str]:
     if sale.attempt_id not in {attempt.id, None}:
         yield f"attempt {attempt.id} has {sale.id}, which was created for {sale.attempt_id}"
     denied = attempt.verdict == "cancelled" and sale.denied
+    overran = attempt.verdict == "failed" and sale.overran
     if sale.heading not in VERDICTS.get(str(attempt.verdict), set()) and not (
-        denied or sale.vanished
+        denied or overran or sale.vanished
     ):
         yield f"attempt {attempt.id} is {attempt.verdict}, {sale.id} {sale.heading}"
 
@@ -223,7 +224,7 @@ def _money_is_explained(evidence: Evidence, terms: Terms) -> Iterator[str]:
         attempt.prediction_id for attempt in evidence.attempts if attempt.verdict == "cancelled"
     }
     for sale in evidence.sales:
-        ours = sale.id in stopped or sale.id in evidence.orphans
+        ours = sale.id in stopped or sale.id in evidence.orphans or sale.overran
         if str(sale.heading).startswith("canceled") and not ours:
             yield f"{sale.id} was stopped for no reason"
     if terms.exact and paid.billed != len(evidence.jobs):

@@ -130,6 +130,7 @@ class Sale:
     micros: int = 0  # its price in 10^-6 USD
     vanished: bool = False  # missing in reads and lists
     unheard: bool = False  # only its callback could have found it, and none was accepted
+    overran: bool = False  # stopped by the time limit of its own request
     denied: bool = False  # its cancellation was confirmed, but it ran on or had ended
 
 
@@ -371,6 +372,7 @@ def _sale(row: Mapping[str, Any], heard: Container[str]) -> Sale:
         micros=row["billed_micros"],
         vanished=row["vanished"],
         unheard=row["provider"] == "fal" and row["id"] not in heard,
+        overran=row["overran"],
         denied=row["cancel_lied"] or row["deleted"],
     )
 

@@ -487,6 +487,20 @@ def test_a_falsely_confirmed_cancel_is_excused() -> None:
     assert not any("p1 succeeded" in one for one in believed)
 
 
+def test_a_prediction_may_be_stopped_by_its_own_limit() -> None:
+    """Replicate ends one that overruns, maybe before our cancel: the attempt has failed then."""
+    evidence = with_attempt(story(), verdict="failed")
+    stopped = replace(evidence.sales[0], heading="canceled_after_start")
+    overrun = replace(stopped, overran=True)
+
+    def complaints(sale: Sale) -> list[str]:
+        found = check(replace(evidence, sales=[sale, evidence.sales[1]]), Terms())
+        return [one for one in found if "p1 canceled" in one or "p1 was stopped" in one]
+
+    assert len(complaints(stopped)) == 2
+    assert complaints(overrun) == []
+
+
 def test_a_quiet_run_must_complete_everything() -> None:
     """If only processes and the network fail, every job has to complete."""
     complaints = check(story(), Terms(exact=True))

@@ -139,6 +139,11 @@ class Prediction:
         late = any(at >= self.ended_at for at in self.cancel_requests)
         return late and self.dialect == "openai"
 
+    @property
+    def overran(self) -> bool:
+        """Whether it was stopped by the time limit of its own request, not by a cancel."""
+        return self.end == "canceled" and self.ended_at == self.deadline
+
     def fraction(self, now: float) -> float:
         """Return its progress, 0-1."""
         if now < self.started_at or math.isinf(self.started_at):
@@ -215,5 +220,6 @@ def ledger_row(prediction: Prediction, plan: Plan, now: float) -> dict[str, Any]
         "cancel_requests": prediction.cancel_requests,
         "cancel_lied": prediction.cancel_lied,
         "deleted": prediction.deleted,
+        "overran": prediction.overran and prediction.done(now),
         "vanished": prediction.vanished(now),
     }
