@@ -43,7 +43,8 @@ async def test_the_start_waits_for_a_refusing_database(
 def test_the_backlog_holds_thousands_of_connections(settings: Settings) -> None:
     """The system drops those beyond it; they retry after one, three and seven seconds."""
     metrics = SimpleNamespace(http_refusals=None)
-    state = SimpleNamespace(runtime=SimpleNamespace(metrics=metrics), write_limit=None)
+    runtime = SimpleNamespace(metrics=metrics)
+    state = SimpleNamespace(runtime=runtime, write_limit=None, error_forms=None)
 
     config = server._config(settings, SimpleNamespace(state=state))
 

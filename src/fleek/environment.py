@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -88,12 +88,12 @@ def _secret(value: object) -> object:
     return text or None
 
 
-def _secrets(value: object) -> object:
+def _separated(by: str, value: object) -> object:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if not isinstance(value, str):
         return value
-    parts = [_secret(part) for part in re.split(r"[\s,]+", cleaned(value)) if part]
+    parts = [_secret(part) for part in re.split(by, cleaned(value)) if part]
     return " ".join(str(part) for part in parts if part) or None
 
 
@@ -109,8 +109,11 @@ def _pasted(value: object) -> object:
 Secret = Annotated[SecretStr | None, BeforeValidator(_secret)]
 """A token or a key, cleaned of what is often pasted with it. A blank one is none."""
 
-Secrets = Annotated[SecretStr | None, BeforeValidator(_secrets)]
+Secrets = Annotated[SecretStr | None, BeforeValidator(partial(_separated, r"[\s,]+"))]
 """Several of them, separated by spaces or commas."""
+
+Tokens = Annotated[SecretStr | None, BeforeValidator(partial(_separated, ","))]
+"""Several of them, separated by commas alone: one that was broken into two is refused."""
 
 PublicKey = Annotated[str | None, BeforeValidator(_secret)]
 """The part of a pair of keys that is no secret, cleaned alike."""

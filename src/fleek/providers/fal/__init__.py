@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.errors import NotFound
 from fleek.domain.job import ModelName
-from fleek.environment import SOURCE, Listed, Seconds, Secrets, cleaned, read
+from fleek.environment import SOURCE, Listed, Seconds, Tokens, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
@@ -58,7 +58,7 @@ class FalSettings(BaseSettings):
 
     model_config = SOURCE | SettingsConfigDict(env_prefix="FAL_")
 
-    key: Secrets = Field(
+    key: Tokens = Field(
         default=None,
         description="The account's key, from https://fal.ai/dashboard/keys. If it is set and "
         "`PROVIDERS` is not, the provider `fal` is opened in addition to the default one. Several "

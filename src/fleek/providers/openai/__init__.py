@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleek.domain.job import MODEL_NAME
-from fleek.environment import SOURCE, Listed, Secrets, cleaned, read
+from fleek.environment import SOURCE, Listed, Tokens, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
@@ -54,7 +54,7 @@ class OpenAISettings(BaseSettings):
 
     model_config = SOURCE | SettingsConfigDict(env_prefix="OPENAI_")
 
-    api_key: Secrets = Field(
+    api_key: Tokens = Field(
         default=None,
         description="The key of the account, or of the server if it needs one. If it is set and "
         "`PROVIDERS` is not, the provider `openai` is opened in addition to the default one. Several "

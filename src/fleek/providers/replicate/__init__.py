@@ -14,7 +14,7 @@ import structlog
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from fleek.environment import SOURCE, Listed, Pasted, Secrets, cleaned, read
+from fleek.environment import SOURCE, Listed, Pasted, Secrets, Tokens, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy, proxy_address
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
@@ -56,7 +56,7 @@ class ReplicateSettings(BaseSettings):
 
     model_config = SOURCE
 
-    replicate_api_token: Annotated[Secrets, BeforeValidator(_no_example)] = Field(
+    replicate_api_token: Annotated[Tokens, BeforeValidator(_no_example)] = Field(
         default=None,
         validate_default=True,
         description="The account's token, from https://replicate.com/account/api-tokens. Several "
