@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import typer
@@ -403,9 +404,55 @@ def test_list_sends_all_filters(fleek: Any, service: Any) -> None:
     """The API supports them."""
     service.answers("GET /api/v1/jobs", [])
 
-    fleek("list", "--model", "a/b", "--tag", "sea", "--words", "red cat", "--oldest")
+    fleek(
+        *("list", "--model", "a/b", "--tag", "sea", "--words", "red cat", "--oldest"),
+        *("-s", "failed", "-s", "cancelled", "--favourites", "--batch", JOB),
+        *("--since", "2026-01-02T03:04:05Z", "--until", "2026-01-03T03:04:05Z"),
+    )
 
-    assert service.requests[0].query == "limit=20&model=a%2Fb&tag=sea&q=red+cat&order=oldest"
+    assert parse_qs(service.requests[0].query) == {
+        "limit": ["20"],
+        "model": ["a/b"],
+        "tag": ["sea"],
+        "q": ["red cat"],
+        "order": ["oldest"],
+        "status_filter": ["failed", "cancelled"],
+        "favourite": ["true"],
+        "batch": [JOB],
+        "created_after": ["2026-01-02T03:04:05+00:00"],
+        "created_before": ["2026-01-03T03:04:05+00:00"],
+    }
+
+
+def test_a_list_since_some_time_ago(fleek: Any, service: Any) -> None:
+    """As ``2h``, which is in the past here."""
+    service.answers("GET /api/v1/jobs", [])
+    before = datetime.now(UTC)
+
+    fleek("list", "--since", "2h")
+
+    (since,) = parse_qs(service.requests[0].query)["created_after"]
+    assert before <= datetime.fromisoformat(since) + timedelta(hours=2) <= datetime.now(UTC)
+
+
+def test_a_list_has_the_chosen_format(fleek: Any, service: Any, a_job: Maker) -> None:
+    """Fields of the job, also inner ones, with a width; control characters are removed."""
+    service.answers("GET /api/v1/jobs", [a_job(prompt="a\x1b cat", parameters={"width": 64})])
+
+    ended = fleek("list", "--format", r"{status:<10}|{parameters.width}|{seed}|{prompt}")
+
+    assert ended.out == "pending   |64||a\N{REPLACEMENT CHARACTER} cat\n"
+
+
+@pytest.mark.parametrize("form", ["{", "{}", "{nothing}", "{id.hex}", "{id:x}", "{id!r:>999b}"])
+def test_an_invalid_format_is_refused(fleek: Any, service: Any, a_job: Maker, form: str) -> None:
+    """It reads fields, and nothing else of Python."""
+    service.answers("GET /api/v1/jobs", [a_job()])
+
+    ended = fleek("list", "--format", form)
+
+    assert ended.code == 2
+    assert "--format" in ended.err
 
 
 def test_an_empty_list_is_reported_on_stderr(service: Any, fleek: Any) -> None:
@@ -625,6 +672,22 @@ def test_files_are_uploaded(service: Any, fleek: Any, an_upload: Any, tmp_path: 
     assert json.loads(as_json.out) == an_upload
     assert service.requests[0].body == BYTES
     assert (missing.code, "dog.png" in missing.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "value"), [("cat.png", f"upload:{OTHER}"), ("job:ID", "job:ID")]
+)
+def test_an_image_is_short_for_an_input(
+    making: Any, fleek: Any, an_upload: Any, tmp_path: Path, *, given: str, value: str
+) -> None:
+    """A file, or what a server understands by itself."""
+    (tmp_path / "cat.png").write_bytes(BYTES)
+    making.answers("POST /api/v1/uploads", an_upload, status=201)
+
+    fleek("submit", "a cat", "--image", given, "--tag", "sea")
+
+    sent = json.loads(making.requests[-1].body)
+    assert (sent["parameters"], sent["tags"]) == ({"image": value}, ["sea"])
 
 
 @pytest.mark.parametrize("words", [["submit", "a cat"], ["generate", "a cat"]])

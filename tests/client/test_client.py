@@ -623,3 +623,25 @@ def test_a_refusal_has_the_id_of_its_request(client: Client, server: Any) -> Non
         client.cancel(JOB)
 
     assert (caught.value.request_id, caught.value.code) == ("r-17", "why")
+
+
+def test_retries_end_with_the_time_for_them(server: Any) -> None:
+    """However many attempts would be left."""
+    server.script = [CUT, CUT]
+    policy = RetryPolicy(attempts=5, total_seconds=0)
+    client = Client(transport=httpx2.MockTransport(server), retry_policy=policy)
+
+    with pytest.raises(ResponseLost):
+        client.status(JOB)
+
+    assert len(server.requests) == 1
+
+
+def test_several_statuses_are_one_filter(client: Client, server: Any) -> None:
+    """A job must have one of them."""
+    server.script = [httpx2.Response(200, json=[])]
+
+    list(client.jobs([Status.FAILED, Status.CANCELLED]))
+
+    sent = server.requests[0].url.params.get_list("status_filter")
+    assert sent == ["failed", "cancelled"]

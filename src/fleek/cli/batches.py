@@ -79,16 +79,10 @@ def status(batch_id: BatchId, *, session: Session) -> None:
 def wait(
     batch_id: BatchId,
     *,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", min=0, help="Stop waiting after this time; the jobs go on."
-        ),
-    ] = None,
     session: Session,
 ) -> None:
     """Wait until all jobs of a batch have ended. Exit code 1: not all have completed."""
-    ended = session.client.batches.wait(batch_id, timeout=timeout)
+    ended = session.client.batches.wait(batch_id, timeout=session.timeout)
     _write(session, ended, ended.id, ended.status.value, _counts(ended))
     if ended.counts[Status.COMPLETED] < ended.total:
         raise typer.Exit(Exit.JOB_FAILED)

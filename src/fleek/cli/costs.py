@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleek.cli.exit_codes import Exit, explain
+from fleek.cli.job_options import job_request
 from fleek.cli.local_service import run_locally
-from fleek.cli.options import Session, command, connected, job_request
+from fleek.cli.options import Session, command, connected
 from fleek.cli.screen import Screen
 from fleek.domain.errors import FleekError
 
 if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
-    from fleek.schemas.costs import BudgetRead, EstimateRead
+    from fleek.schemas.costs import BudgetChange, BudgetRead, EstimateRead
 
 UNKNOWN = "unknown"
 NONE = "none"  # in place of a limit
@@ -159,15 +161,27 @@ def set_budget(
     further attempt of an accepted one waits. Works on the database of the service with its settings: run
     it where the service runs.
     """
+    given = {
+        "tenant": tenant,
+        "key": key,
+        "period": period,
+        "limit": None if limit == NONE else limit,
+    }
+    run_locally(partial(_set_budget, _budget_change(given), Screen(as_json=as_json)))
+
+
+def _budget_change(given: Mapping[str, str | None]) -> "BudgetChange":
+    """Read a change of a budget.
+
+    Raises:
+        BadParameter: An argument is invalid.
+    """
     from pydantic import ValidationError  # noqa: PLC0415 - heavy
 
-    from fleek.schemas.costs import BudgetChange, BudgetRead  # noqa: PLC0415 - heavy
+    from fleek.schemas.costs import BudgetChange  # noqa: PLC0415 - heavy
 
-    screen = Screen(as_json=as_json)
-    most = None if limit == NONE else limit
-    given = {"tenant": tenant, "key": key, "period": period, "limit": most}
     try:
-        change = BudgetChange.model_validate(given)
+        return BudgetChange.model_validate(given)
     except ValidationError as error:
         (first, *_) = error.errors()
         place = str(first["loc"][0])
@@ -175,23 +189,23 @@ def set_budget(
         reason = first["msg"].removeprefix("Value error, ")
         raise typer.BadParameter(reason, param_hint=hint) from None
 
-    async def work(rt: "Runtime") -> None:
-        from fleek.engine.budgets import change_budget  # noqa: PLC0415 - heavy
 
-        changed = await change_budget(
-            rt,
-            tenant_id=change.tenant,
-            key_id=change.key,
-            period=change.period,
-            limit=change.micros,
-        )
-        budget = None if changed is None else BudgetRead.of(changed)
-        if as_json:
-            screen.json(budget and budget.model_dump(mode="json"))
-        elif budget is not None:
-            screen.data(*_line(budget))
+async def _set_budget(change: "BudgetChange", screen: Screen, rt: "Runtime") -> None:
+    from fleek.engine.budgets import change_budget  # noqa: PLC0415 - heavy
+    from fleek.schemas.costs import BudgetRead  # noqa: PLC0415 - heavy
 
-    run_locally(work)
+    changed = await change_budget(
+        rt,
+        tenant_id=change.tenant,
+        key_id=change.key,
+        period=change.period,
+        limit=change.micros,
+    )
+    budget = None if changed is None else BudgetRead.of(changed)
+    if screen.as_json:
+        screen.json(budget and budget.model_dump(mode="json"))
+    elif budget is not None:
+        screen.data(*_line(budget))
 
 
 def _line(budget: "BudgetRead") -> tuple[str, ...]:

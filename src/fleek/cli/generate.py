@@ -3,85 +3,41 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from uuid import UUID
 
 import typer
 
 from fleek.cli.costs import write_estimates
 from fleek.cli.exit_codes import Exit, explain
-from fleek.cli.options import Session, command, connected, job_request, typed, with_uploads
+from fleek.cli.job_ids import JobId, JobIds
+from fleek.cli.job_options import job_request, with_uploads
+from fleek.cli.options import Session, command, connected, typed
+from fleek.cli.places import Place, Places
 from fleek.cli.present import document
 from fleek.cli.progress import Display, display, ending, wait_many
+from fleek.cli.prompt_files import Folder, read_prompts, submit_all
 from fleek.domain.errors import FleekError
 from fleek.domain.job import Status
 
 if TYPE_CHECKING:
-    from fleek.client import Client
     from fleek.schemas import JobRead
 
 
-class Place:
-    """A folder for files with names of their own, or one file."""
-
-    def __init__(self, output: str | None, *, several: bool) -> None:
-        """Read ``-o`` (None: the current folder); with `several` jobs it is always a folder.
-
-        Raises:
-            BadParameter: Nothing can be put there; better known before the job is paid for.
-        """
-        path = Path(output or ".")
-        self._file: Path | None = None
-        self._folder = path
-        try:
-            if path.is_dir():
-                return
-            if several or str(output).endswith("/"):
-                path.mkdir(parents=True)
-                return
-        except OSError as error:
-            raise typer.BadParameter(f"{path}: {error.strerror}", param_hint="-o") from None
-        if not path.parent.is_dir():
-            raise typer.BadParameter(f"the folder {path.parent} is not there", param_hint="-o")
-        self._file = path
-
-    def save(self, client: "Client", job: "JobRead", indexes: Sequence[int]) -> list[Path]:
-        """Download these outputs to their place; after the first, a file's get a number: `cat-1.png`.
-
-        Raises:
-            NotSaved: A file cannot be written.
-            FleekError: Any other of `fleek.client.errors`.
-        """
-        return [
-            client.download(job.id, self._path(nth), index=index)
-            for nth, index in enumerate(indexes)
-        ]
-
-    def _path(self, nth: int) -> Path:
-        if self._file is None:
-            return self._folder
-        return self._file if nth == 0 else self._file.with_stem(f"{self._file.stem}-{nth}")
-
+GO_ON: Final = "What was accepted continues; the same command goes on with it."
 
 app = typer.Typer()
 
-Prompts = Annotated[
-    list[str],
-    typer.Argument(metavar="PROMPT", help="What to make; one job each. -: each line of stdin."),
-]
+PROMPT_HELP: Final = "What to make; one job each. -: each line of stdin."
+Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT", help=PROMPT_HELP)]
+SomePrompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help=PROMPT_HELP)]
 Output = Annotated[
     str | None,
     typer.Option(
         "--output",
         "-o",
         metavar="FILE|FOLDER",
-        help="Where to put the files; default: this folder, named by the job's id.",
-    ),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS", min=0, help="Stop waiting after this time; the job continues."
+        help="Where to put the files; default: this folder, named by the job's id. -: stdout.",
     ),
 ]
 
@@ -105,10 +61,18 @@ def texts(prompts: Sequence[str], stdin: Iterable[str] | None = None) -> list[st
 
 @command(app, "generate", request=job_request, session=connected)
 def generate(
-    prompts: Prompts,
+    prompts: SomePrompts = None,
     *,
     output: Output = None,
-    timeout: Timeout = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Prompts, one in each line, in place of PROMPT; -o is a folder then, which remembers "
+            "what is made: the same command goes on after an interruption.",
+        ),
+    ] = None,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Write what it will cost, and make nothing.")
     ] = False,
@@ -116,35 +80,60 @@ def generate(
     session: Session,
 ) -> None:
     """Make media: submit, wait, download. The paths of the files are written to stdout."""
-    all_prompts = texts(prompts)
+    if (source is None) is (not prompts):
+        raise typer.BadParameter("give either PROMPT or --from", param_hint="PROMPT")
+    if source is not None:
+        lines = read_prompts(source)
+        if not estimate:
+            raise typer.Exit(make_all(session, lines, request, folder=Path(output or ".")))
+    else:
+        lines = texts(prompts or [])
     if estimate:
-        raise typer.Exit(write_estimates(session, all_prompts, request))
-    place = Place(output, several=len(all_prompts) > 1)
+        raise typer.Exit(write_estimates(session, lines, request))
+    raise typer.Exit(make(session, lines, request, output))
+
+
+def make(session: Session, prompts: Sequence[str], request: dict[str, Any], to: str | None) -> int:
+    """Submit jobs, wait for them and download their files; returns the exit code."""
+    place = Place(to, several=len(prompts) > 1, as_json=session.screen.as_json)
     unfinished: list[UUID] = []
     try:
         request = with_uploads(session, request)
-        for prompt in all_prompts:
+        for prompt in prompts:
             unfinished.append(session.client.submit(prompt, **request).id)  # noqa: PERF401 - see except
     except (FleekError, KeyboardInterrupt) as error:
-        raise typer.Exit(_stopped(session, unfinished, error)) from None
-    raise typer.Exit(_wait_for(session, unfinished, place=place, timeout=timeout))
+        return stopped(session, unfinished, error)
+    return wait_for(session, unfinished, place=place)
+
+
+def make_all(
+    session: Session, prompts: Sequence[str], request: dict[str, Any], folder: Path
+) -> int:
+    """Make what is not in the folder yet; returns the exit code."""
+    place = Folder(folder, request["run_at"])
+    unfinished: list[UUID] = []
+    try:
+        submit_all(session, prompts, request, place, unfinished)
+    except (FleekError, KeyboardInterrupt) as error:
+        return stopped(session, unfinished, error, hint=GO_ON)
+    session.screen.note(f"{len(prompts)} prompts, {len(prompts) - len(unfinished)} made before")
+    return wait_for(session, unfinished, place=place, hint=GO_ON)
 
 
 @command(app, "watch", session=connected)
 def watch(
-    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="The jobs' ids.")],
+    job_ids: JobIds,
     *,
-    timeout: Timeout = None,
     session: Session,
 ) -> None:
     """Wait until jobs have ended. Id, status and address of each are written to stdout."""
-    unfinished = list(dict.fromkeys(job_ids))
-    raise typer.Exit(_wait_for(session, unfinished, place=None, timeout=timeout))
+    unfinished = session.jobs(job_ids)
+    raise typer.Exit(wait_for(session, unfinished, place=None))
 
 
 @command(app, "download", session=connected)
 def download(
-    job_id: Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")],
+    job_id: JobId,
     *,
     output: Output = None,
     index: Annotated[
@@ -153,28 +142,28 @@ def download(
     session: Session,
 ) -> None:
     """Download the files of a completed job. Their paths are written to stdout."""
-    place = Place(output, several=False)
-    job = session.client.status(job_id)
+    place = Place(output, several=False, as_json=session.screen.as_json)
+    job = session.client.status(session.job(job_id))
     indexes = [output.index for output in job.outputs] if index is None else [index]
     _write(session, job, place.save(session.client, job, indexes or [0]))
 
 
-def _wait_for(
-    session: Session, unfinished: list[UUID], *, place: Place | None, timeout: float | None
+def wait_for(
+    session: Session, unfinished: list[UUID], *, place: Places | None, hint: str | None = None
 ) -> int:
     """Wait for all jobs, report or download each as it ends, and return the exit code."""
     worst = Exit.DONE
     try:
         with display(session.screen) as shown:
-            for job in wait_many(session.client, unfinished, shown, timeout=timeout):
+            for job in wait_many(session.client, unfinished, shown, timeout=session.timeout):
                 code = _finish(session, job, place, shown)
                 worst = worst or code
     except (FleekError, KeyboardInterrupt) as error:
-        return _stopped(session, unfinished, error)
+        return stopped(session, unfinished, error, hint=hint)
     return worst
 
 
-def _finish(session: Session, job: "JobRead", place: Place | None, shown: Display) -> Exit:
+def _finish(session: Session, job: "JobRead", place: Places | None, shown: Display) -> Exit:
     paths: list[Path] = []
     failed = job.status is not Status.COMPLETED
     try:
@@ -203,16 +192,22 @@ def _write(session: Session, job: "JobRead", paths: Sequence[Path] | None) -> No
             screen.data(path)
 
 
-def _stopped(
-    session: Session, unfinished: Sequence[UUID], error: FleekError | KeyboardInterrupt
+def stopped(
+    session: Session,
+    unfinished: Sequence[UUID],
+    error: FleekError | KeyboardInterrupt,
+    *,
+    hint: str | None = None,
 ) -> Exit:
-    """Report the interruption, and the commands that continue with the unfinished jobs."""
+    """Report the interruption, and how to continue with the unfinished jobs: None: by commands."""
     if isinstance(error, KeyboardInterrupt):
         session.screen.warn("Interrupted.")
         code = Exit.INTERRUPTED
     else:
         code = explain(error)
-    if unfinished and code is not Exit.NOT_FOUND:
+    if hint is not None:
+        session.screen.warn(hint)
+    elif unfinished and code is not Exit.NOT_FOUND:
         session.screen.warn(
             "This job continues:" if len(unfinished) == 1 else "These jobs continue:"
         )

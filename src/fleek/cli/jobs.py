@@ -7,14 +7,15 @@ import typer
 
 from fleek.cli.following import followed
 from fleek.cli.generate import Prompts, texts
-from fleek.cli.options import Session, command, connected, job_request, with_uploads
+from fleek.cli.job_ids import JobId, JobIds
+from fleek.cli.job_options import job_request, with_uploads
+from fleek.cli.line_format import LineFormat
+from fleek.cli.options import Session, command, connected, past
 from fleek.cli.present import describe, document, table
 from fleek.domain.job import Kind, Status
 from fleek.system_clock import wall_time
 
 app = typer.Typer()
-
-JobId = Annotated[UUID, typer.Argument(metavar="ID", help="The job's id.")]
 
 
 @command(app, "submit", request=job_request, session=connected)
@@ -34,7 +35,7 @@ def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> No
 @command(app, "status", session=connected)
 def status(job_id: JobId, *, session: Session) -> None:
     """Show the current state of a job."""
-    job = session.client.status(job_id)
+    job = session.client.status(session.job(job_id))
     if session.screen.as_json:
         session.screen.json(document(job))
     else:
@@ -52,10 +53,10 @@ def logs(
 ) -> None:
     """Write what the model has printed, as the provider tells it."""
     if follow:
-        for piece in followed(session.client, job_id):
+        for piece in followed(session.client, session.job(job_id)):
             _write_log(session, piece)
     else:
-        _write_log(session, session.client.logs(job_id))
+        _write_log(session, session.client.logs(session.job(job_id)))
 
 
 def _write_log(session: Session, text: str) -> None:
@@ -69,7 +70,10 @@ def _write_log(session: Session, text: str) -> None:
 def list_jobs(
     *,
     status: Annotated[
-        Status | None, typer.Option("--status", "-s", help="Only jobs with this status.")
+        list[Status] | None,
+        typer.Option(
+            "--status", "-s", help="Only jobs with this status. May be given several times."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME", help="Only jobs of this model.")
@@ -84,11 +88,29 @@ def list_jobs(
     words: Annotated[
         str | None, typer.Option("--words", help="Only jobs whose prompt has all of these words.")
     ] = None,
+    favourites: Annotated[bool, typer.Option("--favourites", help="Only favourites.")] = False,
+    batch: Annotated[
+        UUID | None, typer.Option("--batch", metavar="ID", help="Only jobs of this batch.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Created since 2026-12-24T18:00, or 2h ago."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Created before this time.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="TEXT", help="A line for each job: '{id} {status} {prompt}'."
+        ),
+    ] = None,
     oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 20,
     session: Session,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first. With --format, {…} are fields of the job as in --json."""
+    line = None if form is None else LineFormat(form)
     found = session.client.jobs(
         status,
         model=model,
@@ -96,11 +118,18 @@ def list_jobs(
         kind=kind,
         tag=tag,
         q=words,
+        favourite=True if favourites else None,
+        batch=batch,
+        created_after=past(since, "--since"),
+        created_before=past(until, "--until"),
         oldest_first=oldest,
         limit=limit,
     )
     jobs = list(found)
-    if session.screen.as_json:
+    if line is not None:
+        for job in jobs:
+            session.screen.data(line.of(document(job)))
+    elif session.screen.as_json:
         session.screen.json([document(job) for job in jobs])
     elif jobs:
         table(session.screen, jobs, now=wall_time())
@@ -110,12 +139,12 @@ def list_jobs(
 
 @command(app, "cancel", session=connected)
 def cancel(
-    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="The jobs' ids.")],
+    job_ids: JobIds,
     *,
     session: Session,
 ) -> None:
     """Cancel jobs; a job that is already cancelled is not an error."""
-    for job_id in job_ids:
+    for job_id in session.jobs(job_ids):
         job = session.client.cancel(job_id)
         if session.screen.as_json:
             session.screen.json_line(document(job))
@@ -137,7 +166,7 @@ def retry(
     A retry of the same job is one job: if it was retried before, and that job has not failed and
     was not cancelled, its id is written.
     """
-    job = session.client.retry(job_id, again=again)
+    job = session.client.retry(session.job(job_id), again=again)
     if session.screen.as_json:
         session.screen.json_line(document(job))
     else:
@@ -147,7 +176,7 @@ def retry(
 
 @command(app, "collect", session=connected)
 def collect(
-    job_ids: Annotated[list[UUID], typer.Argument(metavar="ID", help="The jobs' ids.")],
+    job_ids: JobIds,
     *,
     session: Session,
 ) -> None:
@@ -155,7 +184,7 @@ def collect(
 
     Nothing is paid for again. Use it after the cause that the job's error names has been fixed.
     """
-    for job_id in job_ids:
+    for job_id in session.jobs(job_ids):
         job = session.client.collect(job_id)
         if session.screen.as_json:
             session.screen.json_line(document(job))

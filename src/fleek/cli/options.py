@@ -1,20 +1,19 @@
 """What commands share: the session with a server, options, times, and how a command declares them."""
 
 import inspect
-import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime, timedelta
 from functools import cached_property, wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from uuid import UUID
 
 import typer
 
+from fleek.cli.job_ids import whole_id, whole_ids
 from fleek.cli.screen import Screen
-from fleek.domain.job import OnInputCancel
 from fleek.system_clock import wall_time
 
 if TYPE_CHECKING:
@@ -25,9 +24,17 @@ class Session:
     """A server's client, opened when it is first used, and the screen."""
 
     def __init__(
-        self, url: str, *, api_key: str | None, as_json: bool, quiet: bool, no_color: bool
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        as_json: bool,
+        quiet: bool,
+        no_color: bool,
+        timeout: float | None = None,
     ) -> None:
-        self._url = url
+        self.url = url.rstrip("/")
+        self.timeout = timeout  # seconds; None: unlimited for a job, see `ANSWER` for a request
         self._api_key = api_key
         self.screen = Screen(as_json=as_json, quiet=quiet, no_color=no_color)
 
@@ -38,17 +45,38 @@ class Session:
         Raises:
             ConfigurationError: The address or the key cannot be used.
         """
-        from fleek.client import Client  # noqa: PLC0415 - heavy
+        from fleek.cli.slow import SlowNotice  # noqa: PLC0415 - heavy
+        from fleek.client import Client, RetryPolicy  # noqa: PLC0415 - heavy
 
-        return Client(self._url, api_key=self._api_key)
+        self._slow = SlowNotice(self.screen, self.url)
+        longest = ANSWER if self.timeout is None else min(max(self.timeout, SHORTEST), ANSWER)
+        return Client(
+            self.url,
+            api_key=self._api_key,
+            timeout=longest,
+            retry_policy=RetryPolicy(total_seconds=longest),
+            event_hooks=self._slow.hooks,
+        )
+
+    def job(self, text: str) -> UUID:
+        """Return the id of the job that is meant; see `fleek.cli.job_ids.whole_ids`."""
+        return whole_id(self.client, text)
+
+    def jobs(self, texts: Sequence[str]) -> list[UUID]:
+        """Return the ids of the jobs that are meant; see `fleek.cli.job_ids.whole_ids`."""
+        return whole_ids(self.client, texts)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         if "client" in self.__dict__:
+            self._slow.stop()
             self.client.close()
 
+
+ANSWER: Final = 30.0  # seconds for one answer and all of its retries
+SHORTEST: Final = 1.0  # of --timeout, for a request
 
 SPAN: Final = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)([dhm])")
 UNITS: Final = {"d": "days", "h": "hours", "m": "minutes"}
@@ -73,6 +101,18 @@ def moment(text: str, option: str) -> datetime:
             "or from now: 1d, 2h or 5m",
             param_hint=option,
         ) from None
+
+
+def past(text: str | None, option: str) -> datetime | None:
+    """Read a time like ``2026-12-24T18:00``, or how long ago it was: ``2h``; None is no time.
+
+    Raises:
+        typer.BadParameter: It is neither.
+    """
+    if text is None:
+        return None
+    span = _span(text)
+    return moment(text, option) if span is None else wall_time() - span
 
 
 def age(text: str, option: str) -> timedelta:
@@ -177,6 +217,19 @@ NoColorOption = Annotated[
 ]
 
 
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        min=0,
+        help="Stop waiting after this time; jobs continue. Default: 30 for an answer of the server, "
+        "unlimited for a job.",
+        rich_help_panel=SERVER,
+    ),
+]
+
+
 def connected(
     *,
     url: UrlOption = "http://127.0.0.1:8000",
@@ -184,164 +237,14 @@ def connected(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     no_color: NoColorOption = False,
+    timeout: TimeoutOption = None,
 ) -> Session:
     """Open the session of a user's command."""
-    return Session(url, api_key=api_key, as_json=as_json, quiet=quiet, no_color=no_color)
-
-
-ModelOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="A name of the catalogue, or owner/name; default: the server's default model. If it is given "
-        "several times, the next one is used when the job cannot be done at one.",
-    ),
-]
-RouteOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ORDER", help="Of several models or routes: listed, cheapest or fastest first."
-    ),
-]
-ParameterOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--parameter",
-        "-p",
-        metavar="KEY=VALUE",
-        help="A parameter of the model: -p width=1024. May be given several times.",
-    ),
-]
-ParametersOption = Annotated[
-    str | None, typer.Option(metavar="JSON", help="Parameters of the model, as an object.")
-]
-MetadataOption = Annotated[
-    str | None, typer.Option(metavar="JSON", help="Your own object, stored with the job.")
-]
-ProviderOption = Annotated[str | None, typer.Option(help="The provider to use.")]
-PriorityOption = Annotated[int | None, typer.Option(help="0-9; jobs with 9 start first.")]
-RunAtOption = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Not before this time: 2026-12-24T18:00, or 2h from now."),
-]
-DeadlineOption = Annotated[
-    float | None, typer.Option(metavar="SECONDS", help="Maximum duration of the job.")
-]
-MaxAttemptsOption = Annotated[
-    int | None, typer.Option(help="Maximum number of attempts, including the first.")
-]
-
-
-InputOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        "-i",
-        metavar="NAME=@FILE",
-        help="A file for a parameter of the model: -i image=@cat.png; or a reference to one: "
-        "-i image=https://… May be given several times.",
-    ),
-]
-
-
-OnInputCancelOption = Annotated[
-    OnInputCancel | None,
-    typer.Option(
-        "--on-input-cancel",
-        help="What follows if a job whose output it needs is cancelled; default: fail.",
-    ),
-]
-ReuseOption = Annotated[
-    float | None,
-    typer.Option(
-        "--reuse",
-        metavar="SECONDS",
-        min=0,
-        help="Take the files of an equal job that completed within this time, if there is one.",
-    ),
-]
-
-
-def job_request(
-    *,
-    model: ModelOption = None,
-    route: RouteOption = None,
-    parameter: ParameterOption = None,
-    parameters: ParametersOption = None,
-    metadata: MetadataOption = None,
-    provider: ProviderOption = None,
-    priority: PriorityOption = None,
-    run_at: RunAtOption = None,
-    deadline: DeadlineOption = None,
-    max_attempts: MaxAttemptsOption = None,
-    media: InputOption = None,
-    on_input_cancel: OnInputCancelOption = None,
-    reuse: ReuseOption = None,
-) -> dict[str, Any]:
-    """Return the arguments of `fleek.Client.submit` other than the prompt; see `with_uploads`."""
-    merged = _object("--parameters", parameters)
-    merged.update(_assignment(assignment) for assignment in parameter or ())
-    merged.update(_input(assignment) for assignment in media or ())
-    return {
-        "model": model[0] if model and len(model) == 1 else None,
-        "models": model if model and len(model) > 1 else None,
-        "route": route,
-        "parameters": merged or None,
-        "metadata": _object("--metadata", metadata) or None,
-        "provider": provider,
-        "priority": priority,
-        "run_at": None if run_at is None else moment(run_at, "--run-at"),
-        "deadline_seconds": deadline,
-        "max_attempts": max_attempts,
-        "on_input_cancel": None if on_input_cancel is None else on_input_cancel.value,
-        "reuse_seconds": reuse,
-    }
-
-
-def with_uploads(session: Session, request: dict[str, Any]) -> dict[str, Any]:
-    """Return the request with its local files uploaded.
-
-    Raises:
-        FleekError: A file cannot be read or uploaded.
-    """
-    given = request["parameters"] or {}
-    uploaded = {
-        name: session.client.upload(value).reference
-        for name, value in given.items()
-        if isinstance(value, Path)
-    }
-    return {**request, "parameters": {**given, **uploaded}} if uploaded else request
-
-
-def _input(text: str) -> tuple[str, str | Path]:
-    """Read ``name=@file``, or ``name=reference``."""
-    name, sign, value = text.partition("=")
-    if not sign or not name or value in {"", "@"}:
-        raise typer.BadParameter("must be NAME=@FILE, like image=@cat.png", param_hint="-i")
-    return typed(name), Path(value[1:]) if value.startswith("@") else typed(value)
-
-
-def _object(option: str, text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        value = json.loads(typed(text))
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise typer.BadParameter(
-            "must be a JSON object, like '{\"width\": 1024}'", param_hint=option
-        )
-    return value
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    """Read ``key=value``; a value that is no JSON is text."""
-    key, sign, value = typed(text).partition("=")
-    if not sign or not key:
-        raise typer.BadParameter("must be KEY=VALUE, like width=1024", param_hint="-p")
-    try:
-        return key, json.loads(value)
-    except (ValueError, RecursionError):
-        return key, value
+    return Session(
+        url,
+        api_key=api_key,
+        as_json=as_json,
+        quiet=quiet,
+        no_color=no_color,
+        timeout=timeout,
+    )

@@ -4,11 +4,11 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
 from fleek.cli.exit_codes import Exit
+from fleek.cli.job_ids import SomeJobIds
 from fleek.cli.local_service import open_service
 from fleek.cli.options import Session, age, command, connected
 from fleek.cli.present import document, size
@@ -24,9 +24,7 @@ app = typer.Typer()
 
 @command(app, "purge", session=connected)
 def purge(
-    job_ids: Annotated[
-        list[UUID] | None, typer.Argument(metavar="ID", help="Jobs, by their ids.")
-    ] = None,
+    job_ids: SomeJobIds = None,
     *,
     older_than: Annotated[
         str | None,
@@ -68,8 +66,8 @@ def purge(
         _purge_jobs(session, job_ids)
 
 
-def _purge_jobs(session: Session, job_ids: list[UUID]) -> None:
-    for job_id in job_ids:
+def _purge_jobs(session: Session, job_ids: list[str]) -> None:
+    for job_id in session.jobs(job_ids):
         job = session.client.purge(job_id)
         if session.screen.as_json:
             session.screen.json_line(document(job))

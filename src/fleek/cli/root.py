@@ -1,6 +1,11 @@
 """The tree of commands."""
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Final, get_args
+from uuid import UUID
 
 import typer
 from typer import _completion_classes
@@ -8,6 +13,7 @@ from typer.core import TyperGroup
 
 from fleek import __version__
 from fleek.cli import (
+    again,
     audit,
     batches,
     costs,
@@ -25,12 +31,17 @@ from fleek.cli import (
     uploads,
     webhooks,
 )
+from fleek.cli.examples import EXAMPLES
 
 SUMMARY: Final = 200  # characters of a command's line in the list; it is wrapped
 
 
 class Sections(TyperGroup):
     """Commands whose help lists them by who needs them."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        _complete(self, "")
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the options; a flag that is not given is False: None would load Pydantic."""
@@ -49,6 +60,37 @@ class Sections(TyperGroup):
         for title, rows in sorted(sections.items()):
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+METAVARS: Final[Mapping[Any, str]] = {int: "N", float: "NUMBER", Path: "FILE", UUID: "ID"}
+"""What stands for a value in the help, by its type; a choice is listed, all others are TEXT."""
+
+
+def _metavar(option: Any) -> str:
+    if option.param_type_name == "argument":
+        return str(option.name).upper()
+    kind = option.type_descriptor.annotation
+    while get_args(kind):  # of a list, or beside None
+        kind = next(each for each in get_args(kind) if each is not NoneType)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "|".join(choice.value for choice in kind)
+    return METAVARS.get(kind, "TEXT")
+
+
+def _complete(group: Any, name: str) -> None:
+    """Give each command below a group its examples, and its values names instead of types."""
+    for child, command in group.commands.items():
+        full = f"{name} {child}".strip()
+        if hasattr(command, "commands"):
+            _complete(command, full)
+            continue
+        lines = "\n".join(f"  {line}" for line in EXAMPLES.get(full, ()))
+        command.epilog = f"\b\nExamples:\n{lines}" if lines else None
+        for option in command.params:
+            if option.param_type_name == "argument":
+                option.display_type_rich = lambda ctx: None  # noqa: ARG005 - its name says it
+            if option.metavar is None and not getattr(option, "is_flag", False):
+                option.metavar = _metavar(option)
 
 
 # Our help has no markup of Rich's to be taken out, for which Rich would be loaded.
@@ -92,6 +134,7 @@ def fleek(
 
 for part in (
     generate,
+    again,
     jobs,
     batches,
     models,

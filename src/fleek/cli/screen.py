@@ -53,6 +53,14 @@ class Outlet:
             self._let_go(error)
             return len(text)
 
+    def write_bytes(self, content: bytes) -> None:
+        """Write bytes behind the text so far."""
+        self.flush()
+        try:
+            self._stream.buffer.write(content)
+        except OSError as error:
+            self._let_go(error)
+
     def flush(self) -> None:
         """Flush the stream."""
         try:

@@ -29,12 +29,16 @@ class RetryPolicy:
     backoff_seconds: float = 0.15  # before the second attempt; doubled each time, with jitter
     poll_seconds: float = 0.2  # before a job is polled for the second time
     max_poll_seconds: float = 2.0  # the longest polling interval; it grows by half each time
+    total_seconds: float | None = None  # after them an error is raised at once; None: unlimited
     outage_seconds: float = 30.0  # how long `wait` tolerates an unreachable server
 
-    def retry_delay(self, error: FleekError, *, tried: int, idempotent: bool) -> float | None:
+    def retry_delay(
+        self, error: FleekError, *, tried: int, idempotent: bool, seconds: float = 0.0
+    ) -> float | None:
         """Return the delay before the next attempt, in seconds; None: no further attempt.
 
         A request of which nothing was sent, or that was rate limited, can always be retried.
+        `seconds` have passed since the first attempt began.
         """
         again = _had_no_effect(error) or (
             idempotent and isinstance(error, ServerUnreachable | ServerBusy)
@@ -45,7 +49,8 @@ class RetryPolicy:
         asked: timedelta | None = getattr(error, "retry_after", None)
         if asked is not None:
             delay = max(delay, asked.total_seconds())
-        if delay > MAX_RETRY_DELAY:
+        late = self.total_seconds is not None and seconds + delay > self.total_seconds
+        if delay > MAX_RETRY_DELAY or late:
             return None
         return delay * random.uniform(1, 1.5)  # noqa: S311 - jitter, not a secret
 

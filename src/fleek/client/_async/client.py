@@ -1,6 +1,7 @@
 """The asynchronous client; the synchronous one is made from this folder."""
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import httpx2
 
@@ -29,11 +30,13 @@ class AsyncClient(AsyncSubmissions):
         timeout: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
         retry_policy: RetryPolicy | None = None,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
         """Create a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
         `url`: None is the one in the environment variable FLEEK_URL, or else this machine's port 8000.
         `api_key`: None is the one in the environment variable FLEEK_API_KEY, "" is none.
+        `event_hooks` are those of httpx2: "request" and "response".
 
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
@@ -45,6 +48,7 @@ class AsyncClient(AsyncSubmissions):
             timeout=timeout,
             transport=transport,
             retry_policy=self._retry_policy,
+            event_hooks=event_hooks,
         )
         self.webhooks = AsyncWebhooks(self._connection)
         self.batches = AsyncBatches(self._connection, self._retry_policy)

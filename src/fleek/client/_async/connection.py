@@ -1,10 +1,11 @@
 """HTTP requests of the asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO, Final, TypeVar
 
 import httpx2
@@ -33,10 +34,13 @@ class AsyncConnection:
         timeout: float,
         transport: httpx2.AsyncBaseTransport | None,
         retry_policy: RetryPolicy,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
         self._bearer = wire.bearer(api_key)
         self._retry_policy = retry_policy
-        self._http = httpx2.AsyncClient(transport=transport, **wire.options(url, timeout))
+        self._http = httpx2.AsyncClient(
+            transport=transport, event_hooks=event_hooks, **wire.options(url, timeout)
+        )
 
     @property
     def url(self) -> str:
@@ -120,13 +124,15 @@ class AsyncConnection:
                 await response.aclose()
 
     async def _retry(self, ask: Callable[[], Awaitable[T]], *, idempotent: bool) -> T:
-        attempt = 0
+        began, attempt = monotonic(), 0
         while True:
             attempt += 1
             try:
                 return await ask()
             except FleekError as error:
-                delay = self._retry_policy.retry_delay(error, tried=attempt, idempotent=idempotent)
+                delay = self._retry_policy.retry_delay(
+                    error, tried=attempt, idempotent=idempotent, seconds=monotonic() - began
+                )
                 if delay is None:
                     raise
             await asyncio.sleep(delay)

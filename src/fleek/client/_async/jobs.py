@@ -1,7 +1,7 @@
 """The jobs of the asynchronous client: read, follow, wait for, cancel, remove."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class AsyncJobs:
 
     def jobs(
         self,
-        status: Status | None = None,
+        status: Status | Sequence[Status] | None = None,
         *,
         model: str | None = None,
         provider: str | None = None,
@@ -81,14 +81,14 @@ class AsyncJobs:
     ) -> AsyncIterator[JobRead]:
         """List at most `limit` jobs, newest first; pages are requested when needed.
 
-        All filters must hold; `q` are words of the prompt. Times must have a time zone.
+        All filters must hold, of several statuses one; `q` are words of the prompt. Times must have a time zone.
 
         Raises:
             InvalidInput: A filter is invalid.
             FleekError: Any other of `fleek.client.errors`.
         """
         filters = {
-            "status_filter": status,
+            "status_filter": [status] if isinstance(status, str) else status,
             "model": model,
             "provider": provider,
             "kind": kind,

@@ -2,7 +2,8 @@
 
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import httpx2
 
@@ -31,11 +32,13 @@ class Client(Submissions):
         timeout: float = 30.0,
         transport: httpx2.BaseTransport | None = None,
         retry_policy: RetryPolicy | None = None,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
         """Create a client; nothing is sent yet. `timeout` is for one answer, in seconds.
 
         `url`: None is the one in the environment variable FLEEK_URL, or else this machine's port 8000.
         `api_key`: None is the one in the environment variable FLEEK_API_KEY, "" is none.
+        `event_hooks` are those of httpx2: "request" and "response".
 
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
@@ -47,6 +50,7 @@ class Client(Submissions):
             timeout=timeout,
             transport=transport,
             retry_policy=self._retry_policy,
+            event_hooks=event_hooks,
         )
         self.webhooks = Webhooks(self._connection)
         self.batches = Batches(self._connection, self._retry_policy)

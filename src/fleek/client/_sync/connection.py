@@ -3,10 +3,11 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, BinaryIO, Final, TypeVar
 
 import httpx2
@@ -35,10 +36,13 @@ class Connection:
         timeout: float,
         transport: httpx2.BaseTransport | None,
         retry_policy: RetryPolicy,
+        event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
         self._bearer = wire.bearer(api_key)
         self._retry_policy = retry_policy
-        self._http = httpx2.Client(transport=transport, **wire.options(url, timeout))
+        self._http = httpx2.Client(
+            transport=transport, event_hooks=event_hooks, **wire.options(url, timeout)
+        )
 
     @property
     def url(self) -> str:
@@ -121,13 +125,15 @@ class Connection:
                 response.close()
 
     def _retry(self, ask: Callable[[], T], *, idempotent: bool) -> T:
-        attempt = 0
+        began, attempt = monotonic(), 0
         while True:
             attempt += 1
             try:
                 return ask()
             except FleekError as error:
-                delay = self._retry_policy.retry_delay(error, tried=attempt, idempotent=idempotent)
+                delay = self._retry_policy.retry_delay(
+                    error, tried=attempt, idempotent=idempotent, seconds=monotonic() - began
+                )
                 if delay is None:
                     raise
             time.sleep(delay)
