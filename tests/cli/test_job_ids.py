@@ -74,7 +74,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: Any, words: str) -> list[
     [
         ("fleek status ", ["@last", OTHER, JOB]),
         ("fleek watch 0198f000-0000-7000-8000-0000000a", [OTHER]),
-        ("fleek generate -m fle", ["fleek/art"]),
+        ("fleek generate -m flee", ["fleek/art"]),
         ("fleek generate -m fleek/art -p format=", ["format=png", "format=webp"]),
         ("fleek generate -m fleek/art -p w", ["width="]),
     ],
