@@ -136,7 +136,11 @@ class Service:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
-        self.env = {"API_PORT": str(self.port), "HEARTBEAT_SECONDS": "0.2", **settings}
+        quiet = {
+            "HEARTBEAT_SECONDS": "0.2",
+            "MAKE_THUMBNAILS": "false",
+        }  # no second process for a job
+        self.env = {"API_PORT": str(self.port), **quiet, **settings}
         self.processes: list[Process] = []
         self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 

@@ -55,7 +55,6 @@ from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.api.streams import Streams
 from fleek.domain.errors import InternalError
 from fleek.engine.runtime import Runtime
-from fleek.engine.thumbnails import Thumbnails
 
 DESCRIPTION: Final = """\
 Create jobs from prompts, and download the generated media.
@@ -183,7 +182,6 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.hub = Hub(rt)
     app.state.streams = Streams(rt)
     app.state.feed = Feed(rt)
-    app.state.thumbnails = Thumbnails(rt)
     app.state.unknown_tokens = NegativeCache()
     app.state.refused_keys = RefusedKeys()
     app.state.admin_refusals = AdminRefusals(rt)

@@ -391,6 +391,11 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest size of all output files of one job together.",
     )
+    make_thumbnails: bool = Field(
+        default=True,
+        description="Make thumbnails of a job's files as soon as it has completed, with low priority and one "
+        "at a time in each worker. `false`: only when they are first asked for.",
+    )
     min_free_bytes: int = Field(
         default=16 * 1024**2,
         ge=0,

@@ -1,14 +1,15 @@
 """A program of its own that makes small pictures of one file, and ends.
 
 ``python -m fleek.thumbnail_maker SOURCE FOLDER`` writes ``FOLDER/320.webp`` and ``FOLDER/960.webp``, and
-prints a ``data:`` URI of a few hundred bytes. Whatever is in the file, it cannot take more memory or time
-than the limits that the program sets for itself before it opens it.
+prints a ``data:`` URI of a few hundred bytes. Of a film, whose reader and the path of ffmpeg follow, it takes
+the first frame. Whatever is in the file, it cannot take more memory or time than the limits that the program
+sets for itself before it opens it, and what it starts has the same limits.
 """
 
 import base64
 import io
+import os
 import resource
-import shutil
 import subprocess
 import sys
 import warnings
@@ -25,7 +26,15 @@ MAX_WRITTEN: Final = 16 << 20  # bytes, of each file
 TINY: Final = 16
 MAX_URI: Final = 300  # characters
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
-FFMPEG: Final = ("-v", "error", "-nostdin", "-threads", "1", "-protocol_whitelist", "file")
+COURTESY: Final = 10  # of 19: jobs come first
+FFMPEG: Final = (
+    *("-v", "quiet", "-nostdin", "-threads", "1", "-filter_threads", "1"),
+    *("-protocol_whitelist", "file", "-max_pixels", str(MAX_PIXELS)),
+)
+FIRST: Final = (
+    *("-map", "0:v:0", "-frames:v", "1", "-c:v", "png", "-f", "image2", "-update", "1"),
+    *("-vf", "scale=w='min(960,iw)':h='min(960,ih)':force_original_aspect_ratio=decrease"),
+)
 
 
 def limit() -> None:
@@ -39,22 +48,23 @@ def limit() -> None:
         _, hard = resource.getrlimit(kind)
         value = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (value, value))
+    os.nice(COURTESY)
 
 
-def first_frame(source: Path, folder: Path) -> Path:
+def first_frame(source: Path, folder: Path, *, demuxer: str, decoder: str) -> Path:
     """Return a picture of the first frame of a film.
 
     Raises:
-        ValueError: There is no decoder here, or it cannot read the film.
+        ValueError: It cannot be decoded.
     """
-    decoder = shutil.which("ffmpeg")
     frame = folder / "frame.png"
-    if decoder is None:
-        raise ValueError("no decoder")
-    command = [decoder, *FFMPEG, "-i", f"file:{source}", "-frames:v", "1", "-y", str(frame)]
-    subprocess.run(command, check=False, stdin=subprocess.DEVNULL, timeout=MAX_SECONDS)  # noqa: S603 - no shell
+    command = [decoder, *FFMPEG, "-f", demuxer, "-i", f"file:{source}", *FIRST, "-y", str(frame)]
+    nothing = subprocess.DEVNULL
+    subprocess.run(  # noqa: S603 - no shell
+        command, check=False, timeout=MAX_SECONDS, stdin=nothing, stdout=nothing, stderr=nothing
+    )
     if not frame.exists():
-        raise ValueError("not decoded")
+        raise ValueError("the film is not decoded")
     return frame
 
 
@@ -90,10 +100,12 @@ def tiny(image: Image.Image) -> str:
     return ""
 
 
-def main(source: Path, folder: Path, *, is_film: bool) -> None:
-    """Make the small pictures."""
+def main(source: Path, folder: Path, *film: str) -> None:
+    """Make the small pictures; `film`: the reader of a film, and the path of ffmpeg."""
     warnings.simplefilter("ignore")  # about damaged metadata, and sizes that `opened` checks
-    image = opened(first_frame(source, folder) if is_film else source)
+    if film:
+        source = first_frame(source, folder, demuxer=film[0], decoder=film[1])
+    image = opened(source)
     for size in reversed(SIZES):
         image.thumbnail((size, size))
         image.save(folder / f"{size}.webp", "WEBP", quality=80, method=4)
@@ -102,4 +114,4 @@ def main(source: Path, folder: Path, *, is_film: bool) -> None:
 
 if __name__ == "__main__":
     limit()
-    main(Path(sys.argv[1]), Path(sys.argv[2]), is_film=sys.argv[3:] == ["film"])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

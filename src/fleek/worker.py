@@ -28,7 +28,7 @@ from fleek.domain.job import JobId
 from fleek.engine import media_links
 from fleek.engine.collect import collect
 from fleek.engine.coordinator import coordinate, release_leadership
-from fleek.engine.loops import run_logged
+from fleek.engine.loops import loop, run_logged
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.throttle import refresh_pauses
@@ -237,7 +237,8 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
     caller = asyncio.current_task()
     assert caller is not None
     parts = [
-        asyncio.create_task(part) for part in (coordinate(rt), _heartbeat_loop(rt), keep_time(rt))
+        asyncio.create_task(part)
+        for part in (coordinate(rt), _heartbeat_loop(rt), keep_time(rt), _thumbnail_loop(rt))
     ]
 
     def give_up(_ended: asyncio.Task[None]) -> None:
@@ -313,6 +314,12 @@ async def keep_time(rt: Runtime) -> None:
     while True:
         await asyncio.sleep(rt.lease.heartbeat.total_seconds())
         await run_logged(rt, "clock", rt.clock.set)
+
+
+async def _thumbnail_loop(rt: Runtime) -> None:
+    await loop(
+        rt, "thumbnails", partial(rt.thumbnails.make_next, rt), patience=timedelta(seconds=1)
+    )
 
 
 async def _heartbeat_loop(rt: Runtime) -> None:

@@ -63,6 +63,27 @@ async def test_vendored_files_are_cached_for_ever(client: httpx2.AsyncClient) ->
     assert ours.headers["cache-control"] == "no-cache"
 
 
+async def test_files_of_the_page_are_compressed_and_sent_once(client: httpx2.AsyncClient) -> None:
+    """The page has some forty modules: a reload sends none of them again."""
+    plain = await client.get("/static/app.js", headers={"Accept-Encoding": "identity"})
+    small = await client.get("/static/app.js", headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    refused = await client.get("/static/app.js", headers={"Accept-Encoding": "gzip; q=0"})
+    known = {"If-None-Match": plain.headers["etag"]}
+    unchanged = await client.get("/static/app.js", headers=known)
+
+    sizes = [int(one.headers["content-length"]) for one in (plain, small, refused)]
+    assert [one.headers.get("content-encoding") for one in (plain, small, refused)] == [
+        None,
+        "gzip",
+        None,
+    ]
+    assert plain.content == small.content == refused.content
+    assert sizes[1] < sizes[0] / 2
+    assert sizes[2] == sizes[0]
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert {one.headers["vary"] for one in (plain, small, unchanged)} == {"Accept-Encoding"}
+
+
 async def test_only_listed_files_are_served(
     client: httpx2.AsyncClient, subtests: pytest.Subtests
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,9 @@ async def test_many_callers_have_it_made_once(
     made: list[Key] = []
     make = Thumbnails._make
 
-    async def counted(self: Thumbnails, media: Any) -> None:
+    async def counted(self: Thumbnails, rt: Runtime, media: Any) -> None:
         made.append(media.key)
-        await make(self, media)
+        await make(self, rt, media)
 
     monkeypatch.setattr(Thumbnails, "_make", counted)
 
@@ -176,7 +177,7 @@ def test_the_maker_limits_itself_first(tmp_path: Path) -> None:
     Image.new("RGB", (9000, 9000)).save(source, compress_level=1)
     program = (
         "import fleek.thumbnail_maker as m, sys, pathlib; m.MAX_MEMORY = 300 << 20; m.limit(); "
-        "m.main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), is_film=False)"
+        "m.main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
     )
 
     done = subprocess.run(  # noqa: S603 - our own program
@@ -187,3 +188,46 @@ def test_the_maker_limits_itself_first(tmp_path: Path) -> None:
 
     assert done.returncode != 0
     assert not (tmp_path / "320.webp").exists()
+
+
+async def test_those_of_a_completed_job_are_made_without_being_asked_for(
+    client: httpx2.AsyncClient, rt: Runtime, complete: Make
+) -> None:
+    """The worker makes them, so that the first look at a gallery is quick; later looks make nothing."""
+    job = await complete((picture(64, 48), "image/png", "png"), (b"words", "text/plain", "txt"))
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+
+    rt.thumbnails.announce(rt, view.media)
+    wait = await rt.thumbnails.make_next(rt)
+
+    keys = [stored.key async for stored in rt.storage.keys(f"media/{job.id}/")]
+    assert thumbnail_key(view.media[0].key, 320) in keys
+    assert wait == timedelta(0)
+    assert await rt.thumbnails.make_next(rt) > timedelta(0)
+    assert (await of(client, job))["placeholder"]
+
+
+async def test_of_a_job_that_was_purged_meanwhile_none_is_kept(
+    rt: Runtime, client: httpx2.AsyncClient, complete: Make
+) -> None:
+    """What was announced before it was purged leaves nothing behind."""
+    job = await complete((picture(64, 48), "image/png", "png"))
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+    rt.thumbnails.announce(rt, view.media)
+    await client.delete(f"/api/v1/jobs/{job.id}", params={"purge": "true"})
+
+    await rt.thumbnails.make_next(rt)
+
+    keys = [stored.key async for stored in rt.storage.keys(f"media/{job.id}/")]
+    assert keys == [view.media[0].key]
+
+
+async def test_a_worker_can_be_told_to_make_none(rt: Runtime, complete: Make) -> None:
+    """MAKE_THUMBNAILS=false leaves them to the first look."""
+    job = await complete((picture(64, 48), "image/png", "png"))
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+    calm = replace(rt, settings=rt.settings.model_copy(update={"make_thumbnails": False}))
+
+    calm.thumbnails.announce(calm, view.media)
+
+    assert await calm.thumbnails.make_next(calm) > timedelta(0)

@@ -10,13 +10,13 @@ from playwright.sync_api import CDPSession, ConsoleMessage, Page
 from service_process import Service, delay
 
 PATIENCE_MS: Final = 60_000
-FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "0.2"}
+FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "1"}
 SMALL: Final = {"width": 96, "height": 64, "caption": False}
-GONE: Final = "net::ERR_INCOMPLETE_CHUNKED_ENCODING"  # a stream, when its service stops
-HARMLESS: Final = (
-    "net::ERR_",
-    "Failed to load resource",
-)  # of requests that a test has made to fail
+NO_FAULTS: Final = (  # lines of the browser itself about answers that the page has words for
+    "net::ERR_INCOMPLETE_CHUNKED_ENCODING",  # a stream, when its service stops
+    "Failed to load resource: the server responded with a status of 503",  # not ready, or overloaded
+)
+HARMLESS: Final = ("net::ERR_", "Failed to load resource")  # of requests that a test makes fail
 
 
 @dataclass
@@ -39,7 +39,8 @@ class Tab:
         self.page.on("request", lambda request: self._request(request.url))
 
     def _console(self, message: ConsoleMessage) -> None:
-        harmless = GONE in message.text or (self.forgiving and message.text.startswith(HARMLESS))
+        allowed = NO_FAULTS + (HARMLESS if self.forgiving else ())
+        harmless = any(words in message.text for words in allowed)
         if message.type == "error" and not harmless:
             self.failures.append(f"{message.text} {message.location.get('url')}")
 

@@ -33,7 +33,6 @@ from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
 from fleek.engine.collect import document
 from fleek.engine.runtime import Runtime
-from fleek.engine.thumbnails import Thumbnails
 from fleek.schemas import media_name
 from fleek.sniff import SAFE_INLINE, presentation
 from fleek.storage.base import Link, Storage
@@ -284,8 +283,7 @@ async def _small(rt: Runtime, request: Request, media: Media, size: int) -> Resp
     }
     if unchanged(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    thumbnails: Thumbnails = request.app.state.thumbnails
-    data = await thumbnails.read(media, size)
+    data = await rt.thumbnails.read(rt, media, size)
     return Response(data, headers=headers, media_type="image/webp")
 
 

@@ -3,10 +3,13 @@
 Query parameters are ignored here: trackers and caches add theirs to the addresses of pages.
 """
 
+import asyncio
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -27,10 +30,16 @@ from fleek.engine.runtime import Runtime
 from fleek.schemas import Problem, example
 
 WEB: Final = Path(__file__).parent.parent / "web"
+TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
 STATIC: Final[Mapping[str, Path]] = {
     path.relative_to(WEB).as_posix(): path
     for path in sorted(WEB.rglob("*"))
-    if path.is_file() and path.suffix in {".css", ".js", ".svg", ".txt"}
+    if path.is_file() and path.suffix in TYPES
 }
 """What may be loaded, by name. An address is looked up here and never made into a path."""
 
@@ -103,13 +112,58 @@ async def openapi(request: Request) -> Response:
 
 
 @router.get("/static/{name:path}", scope=None, include_in_schema=False)
-async def static(name: str) -> Response:
-    """Return a file that a page loads. Those of others have their version in their name."""
-    path = STATIC.get(name)
-    if path is None:
+async def static(name: str, request: Request) -> Response:
+    """Return a file that a page loads. Those of others have their version in their name.
+
+    It is compressed for whoever accepts that, and not sent to whoever has it.
+    """
+    if name not in STATIC:
         raise NotFound("there is no such file")
+    file = await asyncio.to_thread(StaticFile.of, STATIC[name])
     caching = VENDORED if name.startswith("vendor/") else OURS
-    return PageFile(path, headers=caching | {"X-Content-Type-Options": "nosniff"})
+    headers = caching | {
+        "Accept-Ranges": "none",
+        "ETag": file.etag,
+        "Vary": "Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if unchanged(request.headers, file.etag):
+        return Response(status_code=304, headers=headers)
+    if not accepts_gzip(request.headers.get("accept-encoding", "")):
+        return Response(file.data, headers=headers, media_type=file.content_type)
+    headers["Content-Encoding"] = "gzip"
+    return Response(file.compressed, headers=headers, media_type=file.content_type)
+
+
+def accepts_gzip(said: str) -> bool:
+    """Whether a header Accept-Encoding names gzip, and not with the weight 0."""
+    for one in said.lower().split(","):
+        name, _, weight = one.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file that a page loads, as it is sent; read again only when it was changed."""
+
+    data: bytes
+    compressed: bytes
+    etag: str
+    content_type: str
+
+    @classmethod
+    def of(cls, path: Path) -> "StaticFile":
+        """Return a file of `STATIC`."""
+        return _static_file(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _static_file(path: Path, _changed: int) -> StaticFile:
+    data = path.read_bytes()
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    return StaticFile(data, gzip.compress(data, 9, mtime=0), etag, TYPES[path.suffix])
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,8 @@ async def _complete(
     except (IllegalTransition, StaleJob) as error:
         log.info("collect_superseded", job_id=str(job.id), reason=str(error))
         await _discard(rt, job, media)
+        return
+    rt.thumbnails.announce(rt, media)
 
 
 def _without_content(attempt: Attempt | None) -> Attempt | None:

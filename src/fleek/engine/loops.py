@@ -27,6 +27,7 @@ Topic = Literal[
     "bulk",
     "chain",
     "failover",
+    "thumbnails",
 ]
 
 

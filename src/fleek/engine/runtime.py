@@ -17,6 +17,7 @@ from fleek.engine.moderation import Moderator
 from fleek.engine.provider_limits import AccountTurns, CancelRequests, PauseCache, TokenBucket
 from fleek.engine.signing import SecretBox
 from fleek.engine.tenants import TenantCache
+from fleek.engine.thumbnails import Thumbnails
 from fleek.input_schema.compiled import Validators
 from fleek.outbound.client import Client
 from fleek.providers.base import Provider
@@ -54,6 +55,7 @@ class Runtime:
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)
     shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
+    thumbnails: Thumbnails = field(default_factory=Thumbnails)
     cancels: CancelRequests = field(default_factory=CancelRequests)
     pauses: PauseCache = field(default_factory=PauseCache)
     turns: AccountTurns = field(default_factory=AccountTurns)  # of the accounts of providers

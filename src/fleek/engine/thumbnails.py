@@ -1,98 +1,109 @@
-"""Small pictures of stored files: made when they are first asked for, and kept beside the files.
+"""Small pictures of stored files, kept beside them: made after a job has completed, and when one is missing.
 
-They are made by a program of its own with limits (`fleek.thumbnail_maker`), one at a time in each process of
-the API. So no file can hurt the service, no job waits for them, and none fails because of them. One that is
-missing is made again.
+They are made by a program of its own with limits (`fleek.thumbnail_maker`), one at a time in each process. So
+no file can hurt the service, no job waits for them, and none fails because of them. A worker makes those of the
+jobs that it has completed, the newest first and the oldest never if it cannot keep up; the API makes one that is
+asked for and missing.
 """
 
 import asyncio
-import subprocess
+import os
+import signal
 import sys
 import tempfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from fleek.domain.errors import HostError, NotFound, StorageError
 from fleek.domain.media import SIZES, Key, Media, thumbnail_key
-from fleek.engine.runtime import Runtime
-from fleek.sniff.thumbnails import thumbnail_sizes
+from fleek.sniff.thumbnails import demuxer, film_decoder, thumbnail_sizes
 from fleek.storage.base import spool_file
 from fleek.store import placeholders
 
+if TYPE_CHECKING:
+    from fleek.engine.runtime import Runtime
+
 MAX_BYTES: Final = 64 << 20  # of the file
-TIMEOUT_SECONDS: Final = 20.0
+TIMEOUT_SECONDS: Final = 30.0  # of waiting; the program limits its computing to less
 MOST_REMEMBERED: Final = 4096  # files of which there is no small picture
 MAX_WAITING: Final = 500
+IDLE: Final = timedelta(hours=1)  # between two looks if nothing is announced
 
 log = structlog.get_logger(__name__)
+
+
+class _Impossible(NotFound):
+    """There can be no small picture of a file."""
 
 
 class Thumbnails:
     """Makes and reads the small pictures of one process."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
+    def __init__(self) -> None:
         self._one_at_a_time = asyncio.Semaphore(1)
+        self._announced: deque[Media] = deque(maxlen=MAX_WAITING)
         self._making: dict[Key, asyncio.Task[None]] = {}
         self._impossible: OrderedDict[Key, None] = OrderedDict()
 
-    async def read(self, media: Media, size: int) -> bytes:
+    def announce(self, rt: "Runtime", media: Sequence[Media]) -> None:
+        """Have those of a completed job's files made soon, by this process."""
+        if rt.settings.make_thumbnails:
+            self._announced.extend(file for file in media if _may_have_one(file))
+            rt.wakeups.notify("thumbnails")
+
+    async def make_next(self, rt: "Runtime") -> timedelta:
+        """Make those of the file that was announced last; returns when to look again."""
+        if not self._announced:
+            return IDLE
+        with suppress(NotFound):  # it has none, or is gone
+            await self._made(rt, self._announced.pop())
+        return timedelta(0)
+
+    async def read(self, rt: "Runtime", media: Media, size: int) -> bytes:
         """Return the small picture of a file, as WebP.
 
         Raises:
             NotFound: There is none of this file.
             StorageError: The storage cannot be read.
         """
-        if not thumbnail_sizes(media.content_type) or media.size_bytes > MAX_BYTES:
+        with suppress(NotFound):  # another machine may have made it, which has a decoder
+            return await _stored(rt, media, size)
+        if not _may_have_one(media):
             raise NotFound("there is no thumbnail of this file")
-        try:
-            return await self._stored(media, size)
-        except NotFound:
-            await self._made(media)
-        return await self._stored(media, size)
+        await self._made(rt, media)
+        return await _stored(rt, media, size)
 
-    async def _stored(self, media: Media, size: int) -> bytes:
-        key = thumbnail_key(media.key, size)
-        return b"".join([chunk async for chunk in self._rt.storage.read(key)])
-
-    async def _made(self, media: Media) -> None:
+    async def _made(self, rt: "Runtime", media: Media) -> None:
         """Make both sizes, once however many ask for them at a time."""
         if media.key in self._impossible or len(self._making) >= MAX_WAITING:
             raise NotFound("there is no thumbnail of this file")
         task = self._making.get(media.key)
         if task is None:
-            task = self._making[media.key] = asyncio.create_task(self._make(media))
-            task.add_done_callback(lambda _: self._making.pop(media.key, None))
+            task = self._making[media.key] = asyncio.create_task(self._make(rt, media))
+            task.add_done_callback(lambda task: self._ended(media.key, task))
         await asyncio.shield(task)
 
-    async def _make(self, media: Media) -> None:
-        async with self._one_at_a_time, spool_file(self._rt.storage, "thumbnail") as copy:
+    async def _make(self, rt: "Runtime", media: Media) -> None:
+        async with self._one_at_a_time, spool_file(rt.storage, "thumbnail") as copy:
             with tempfile.TemporaryDirectory(dir=copy.parent, prefix="thumbnail-") as folder:
-                await self._copy(media, copy)
-                uri = await asyncio.to_thread(_run, media, copy, Path(folder))
-                if uri is None:
+                await _copy(rt, media, copy)
+                try:
+                    uri = await _run(media, copy, Path(folder))
+                except _Impossible:
                     self._remember(media.key)
-                    raise NotFound("there is no thumbnail of this file")
-                await self._keep(media, Path(folder), uri)
+                    raise
+                await _keep(rt, media, Path(folder), uri)
 
-    async def _copy(self, media: Media, path: Path) -> None:
-        with path.open("wb") as file:
-            async for chunk in self._rt.storage.read(media.key):
-                await asyncio.to_thread(file.write, chunk)
-
-    async def _keep(self, media: Media, folder: Path, uri: str) -> None:
-        rt = self._rt
-        for size in SIZES:
-            path = folder / f"{size}.webp"
-            await rt.storage.save(thumbnail_key(media.key, size), path, content_type="image/webp")
-        if uri and media.placeholder is None:
-            try:
-                await placeholders.write(rt.db, media, uri)
-            except (HostError, StorageError) as error:  # it is only shown while others load
-                log.info("placeholder_not_stored", reason=str(error))
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        self._making.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # nobody may wait for it any more
 
     def _remember(self, key: Key) -> None:
         self._impossible[key] = None
@@ -100,23 +111,77 @@ class Thumbnails:
             self._impossible.popitem(last=False)
 
 
-def _run(media: Media, source: Path, folder: Path) -> str | None:
-    """Run the program; returns the placeholder, or None if it could make nothing."""
-    kind = ["film"] if media.content_type.startswith("video/") else []
-    command = [sys.executable, "-m", "fleek.thumbnail_maker", str(source), str(folder), *kind]
+def _may_have_one(media: Media) -> bool:
+    return bool(thumbnail_sizes(media.content_type)) and media.size_bytes <= MAX_BYTES
+
+
+async def _stored(rt: "Runtime", media: Media, size: int) -> bytes:
+    key = thumbnail_key(media.key, size)
+    return b"".join([chunk async for chunk in rt.storage.read(key)])
+
+
+async def _copy(rt: "Runtime", media: Media, path: Path) -> None:
+    with path.open("wb") as file:
+        async for chunk in rt.storage.read(media.key):
+            await asyncio.to_thread(file.write, chunk)
+
+
+async def _keep(rt: "Runtime", media: Media, folder: Path, uri: str) -> None:
+    """Store both beside the file, unless the job was purged meanwhile."""
+    for size in SIZES:
+        path = folder / f"{size}.webp"
+        await rt.storage.save(thumbnail_key(media.key, size), path, content_type="image/webp")
+    if not await placeholders.is_shown(rt.db, media):
+        for size in SIZES:
+            await rt.storage.delete(thumbnail_key(media.key, size))
+        raise NotFound("the files of this job were removed")
+    if uri and media.placeholder is None:
+        try:
+            await placeholders.write(rt.db, media, uri)
+        except (HostError, StorageError) as error:  # it is only shown while others load
+            log.info("placeholder_not_stored", reason=str(error))
+
+
+async def _run(media: Media, source: Path, folder: Path) -> str:
+    """Run the program; returns the placeholder, which may be empty.
+
+    Raises:
+        NotFound: It could make nothing now: the machine is too busy.
+        _Impossible: It can make nothing of this file.
+    """
+    command = [sys.executable, "-m", "fleek.thumbnail_maker", str(source), str(folder)]
+    film, decoder = demuxer(media.content_type), film_decoder()
+    if film is not None and decoder is not None:
+        command += [film, decoder]
     try:
-        done = subprocess.run(  # noqa: S603 - our own program
-            command,
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=TIMEOUT_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        log.info("thumbnail_not_made", key=media.key, reason=str(error))
-        return None
-    if done.returncode != 0 or not all((folder / f"{size}.webp").exists() for size in SIZES):
-        reason = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        log.info("thumbnail_not_made", key=media.key, reason=reason[:200])
-        return None
-    return done.stdout.decode("ascii", "replace")
+        code, output, errors = await _finished(command)
+    except (OSError, TimeoutError) as error:
+        log.info("thumbnail_not_made", key=media.key, reason=str(error) or "it took too long")
+        raise NotFound("the thumbnail of this file could not be made now") from error
+    if code != 0 or not all((folder / f"{size}.webp").exists() for size in SIZES):
+        reason = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        log.info("thumbnail_not_made", key=media.key, code=code, reason=reason[:200])
+        raise _Impossible("there is no thumbnail of this file")
+    return output.decode("ascii", "replace")
+
+
+async def _finished(command: Sequence[str]) -> tuple[int | None, bytes, bytes]:
+    """Run a program; returns its code and output. It is ended, with all that it started, if this is left early.
+
+    Raises:
+        OSError: It cannot be started.
+        TimeoutError: It takes too long.
+    """
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    program = await asyncio.create_subprocess_exec(
+        *command, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            output, errors = await program.communicate()
+            return program.returncode, output, errors
+    finally:
+        if program.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(program.pid, signal.SIGKILL)
+            await program.wait()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue
 
 from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Kind, Stage, State, Status
-from fleek.domain.media import Media
+from fleek.domain.media import SIZES, Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
 from fleek.sniff.thumbnails import thumbnail_sizes
@@ -145,7 +145,8 @@ class OutputRead(BaseModel):
     thumbnails: dict[str, str] = Field(
         default_factory=dict,
         description="Addresses of small pictures, by the pixels of their longer side: `320`, `960`. "
-        "They are made when they are first asked for; empty: of this type there are none.",
+        "They are made soon after the job has completed, or when one is asked for that is missing; "
+        "empty: of this type there are none.",
     )
     placeholder: str | None = Field(
         default=None,
@@ -161,7 +162,7 @@ class OutputRead(BaseModel):
         """Present a stored file."""
         small = {
             str(size): addresses.thumbnail(media, size)
-            for size in thumbnail_sizes(media.content_type)
+            for size in thumbnail_sizes(media.content_type) or (SIZES if media.placeholder else ())
         }
         return cls(
             index=media.index,

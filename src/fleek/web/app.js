@@ -1,15 +1,15 @@
 // Starts the page: who calls, what the address says, what happens.
 import { h, icon, iconButton, swap } from "./lib/dom.js";
 import { api, key, onUnauthorized } from "./lib/api.js";
+import { loadModels } from "./lib/catalogue.js";
 import { connection, follow, listen } from "./lib/events.js";
 import { setServerTime } from "./lib/format.js";
-import { shortcuts, showShortcuts } from "./lib/keys.js";
+import { shortcuts } from "./lib/keys.js";
 import { address, go, route } from "./lib/router.js";
 import { drop, put } from "./lib/store.js";
-import { again, ask, startAsk, submit, useModel } from "./view/ask.js";
+import { again, ask, startAsk, submit, useModel, useSeed } from "./view/ask.js";
 import { focusTile, gallery, neighbour, redraw, reload, search, show } from "./view/gallery.js";
 import { liveList, loadLive } from "./view/live.js";
-import { loadModels, modelsPage } from "./view/models.js";
 import { inWords, state } from "./view/state.js";
 import { tellProblem } from "./view/toast.js";
 
@@ -24,7 +24,7 @@ const top3 = liveList({ most: 3 });
 // What is not needed at first is loaded when it is.
 const PAGES = {
   queue: async () => (await import("./view/queue.js")).queuePage(), system: async () => (await import("./view/system.js")).systemPage(me),
-  models: async () => ({ el: modelsPage() }), access: async () => ({ el: (await import("./view/access.js")).accessPage(me) }),
+  models: async () => ({ el: (await import("./view/models.js")).modelsPage() }), access: async () => ({ el: (await import("./view/access.js")).accessPage(me) }),
   jobs: async (at) => {
     view = (await import("./view/job.js")).jobView(at.id, { output: Number(at.query.get("output") ?? 0) });
     return { ...view, el: h("div", { class: "job-page" }, view.el) };
@@ -97,6 +97,9 @@ async function special(at) {
     const found = (await loadModels()).find((one) => one.name === query.get("model"));
     history.replaceState(history.state, "", "#/");
     if (found) useModel(found);
+  } else if (query.get("seed")) {
+    history.replaceState(history.state, "", "#/");
+    await useSeed(Number(query.get("seed")));
   }
 }
 
@@ -108,7 +111,7 @@ function navigate(event) {
     closeLightbox();
     if (at.name !== current || at.name === "jobs") drawPage(at);
     under = at.name === "create" || at.name === "gallery" ? at.name : null;
-    if (under) show(at.name === "create" && (at.query.get("again") || at.query.get("model")) ? new URLSearchParams() : at.query);
+    if (under) show(at.name === "create" && ["again", "model", "seed"].some((name) => at.query.get(name)) ? new URLSearchParams() : at.query);
     if (at.name === "create") special(at);
   }
   document.title = at.name === "create" ? "Fleek" : `${TITLES[at.name] ?? "Fleek"} · Fleek`;
@@ -147,6 +150,8 @@ function drawLost() {
   lost.hidden = !down;
   if (down) lost.textContent = navigator.onLine ? `Connection lost. Trying again in ${Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000))} s` : "You are offline. What you type is kept.";
 }
+
+const showShortcuts = async () => (await import("./view/shortcuts.js")).showShortcuts();
 
 let seen = false;
 listen((type, data) => {

@@ -77,7 +77,23 @@ export function fields(schema) {
       order: one["x-order"] ?? at,
     };
   });
+  const pair = found.filter((one) => (one.name === "width" || one.name === "height") && one.control === "number");
+  if (pair.length === 2 && !found.some((one) => one.group === "shape")) for (const one of pair) one.group = "sides";
   return found.sort((a, b) => a.order - b.order);
+}
+
+// The liked shapes of a width and a height: within their limits, and with about as many pixels as by default.
+export function sizes([first, second]) {
+  const [wide, tall] = first.name === "width" ? [first, second] : [second, first];
+  const area = (wide.default ?? tall.default ?? 1024) * (tall.default ?? wide.default ?? 1024);
+  return LIKED.map((name) => {
+    const [a, b] = sides(name), fit = Math.min(Math.sqrt(area / (a * b)), (wide.max ?? Infinity) / a, (tall.max ?? Infinity) / b);
+    const pixels = [[wide, a], [tall, b]].map(([one, side]) => {
+      const step = Number(one.step) > 1 ? Number(one.step) : 8;
+      return Math.max(step, Math.floor((side * fit) / step + 1e-6) * step);
+    });
+    return { name, pixels: first === wide ? pixels : pixels.reverse(), fits: pixels[0] >= (first.min ?? 1) && pixels[1] >= (second.min ?? 1) };
+  }).filter((one) => one.fits);
 }
 
 // The sides of a shape such as `16:9` or `1024x768`; null: it has none.

@@ -1,13 +1,13 @@
 // The form of a new job, made from the model's schema.
 import { dialog, h, icon, iconButton, later, swap } from "../lib/dom.js";
 import { api, Offline, post } from "../lib/api.js";
+import { loadModels } from "../lib/catalogue.js";
 import { bare, modelName, things } from "../lib/format.js";
 import { fields as fieldsOf } from "../lib/schema.js";
 import { jobs, put } from "../lib/store.js";
 import { codeBox } from "./codebox.js";
 import { pictures } from "./drop.js";
-import { makeField } from "./fields.js";
-import { loadModels, pickModel } from "./models.js";
+import { makeField, shapes } from "./fields.js";
 import { kept, pickPrompt, remember } from "./prompts.js";
 import { toast, trouble } from "./toast.js";
 
@@ -23,7 +23,7 @@ const promptWrong = h("p", { class: "wrong", id: "e-prompt", hidden: true });
 const modelButton = h("button", { type: "button", class: "model", "aria-haspopup": "dialog", onclick: () => choose() });
 const standIn = h("p", { class: "note small", hidden: true }, "These are stand-in pictures. Set REPLICATE_API_TOKEN for real ones.");
 const pictureBox = h("div", { class: "stack", hidden: true });
-const settings = h("div", { class: "full" });
+const settings = h("div", { class: "full" }), shapeBox = h("div", {});
 const quick = h("div", { class: "quick", role: "group", "aria-label": "Settings" });
 const submitWord = h("span", {}, "Generate");
 const shownCode = codeBox((language) => { draft.language = language; changed(); });
@@ -73,13 +73,31 @@ function changed() {
   keep();
 }
 
+const valueOf = (field) => values()[field.name] ?? field.default;
+const sidesFields = () => (fields ?? []).filter((one) => one.group === "sides");
+
+// Shapes for a model that takes a width and a height; the two numbers are behind "More".
+function drawShapes(numbers) {
+  const pair = sidesFields();
+  swap(shapeBox, pair.length === 2 && shapes(pair, pair.map(valueOf), (chosen) => {
+    pair.forEach((field, at) => {
+      const value = chosen[at] === field.default ? undefined : chosen[at];
+      if (value === undefined) delete values()[field.name];
+      else values()[field.name] = value;
+      made.get(field.name).draw(value);
+    });
+    changed();
+  }, () => { numbers.hidden = !numbers.hidden; }));
+}
+
 function drawQuick() {
+  const pair = sidesFields(), shown = pair.map(valueOf);
   const said = (fields ?? []).filter((one) => ["shape", "count", "format", "seed"].includes(one.group)).slice(0, 4).map((one) => {
-    const value = values()[one.name] ?? one.default;
+    const value = valueOf(one);
     if (one.group === "count") return things(Number(value ?? 1), model.output);
     return one.group === "seed" ? (value === null ? "Any seed" : `Seed ${value}`) : bare(value ?? one.label);
   });
-  swap(quick, [...said, "All settings"].map((word) => h("button", { type: "button", class: "chip", onclick: openSheet }, word)));
+  swap(quick, [...(shown.some((one) => one !== null) ? [shown.join(" × ")] : []), ...said, "All settings"].map((word) => h("button", { type: "button", class: "chip", onclick: openSheet }, word)));
 }
 
 function openSheet() {
@@ -107,10 +125,11 @@ const drawMasks = () => fileFields().filter((one) => one.control === "mask").for
 
 function drawFields() {
   made = new Map();
+  const numbers = h("div", { class: "two", hidden: true });
   for (const one of fields ?? [{ name: "*", control: "json", group: "more", type: "object", label: "Parameters", default: null, options: [],
     help: model?.parameters ? "The description of this model cannot be shown as a form." : "What this model takes is not known yet." }]) {
     const change = one.name === "*" ? (value) => { draft.values[model.name] = value ?? {}; changed(); }
-      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); if (one.control === "file") drawMasks(); };
+      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); if (one.control === "file") drawMasks(); if (one.group === "sides") drawShapes(numbers); };
     const value = one.name === "*" ? (Object.keys(values()).length ? values() : undefined) : values()[one.name];
     made.set(one.name, makeField(one, value, change, (pattern) => Object.entries(values()).find(([name]) => pattern.test(name) && !/mask/.test(name))?.[1]));
   }
@@ -123,7 +142,9 @@ function drawFields() {
     more.hidden = !more.hidden;
     opener.setAttribute("aria-expanded", String(!more.hidden));
   } }, icon("right"), "More settings", h("em", { class: "cut" }, rest.slice(0, 2).map((one) => one.label?.toLowerCase() ?? "").join(", "), rest.length > 2 ? `, ${rest.length - 2} others` : ""));
-  swap(settings, required, of("shape"), pair.length === 2 ? h("div", { class: "two" }, pair) : pair, of("format"), opener, more);
+  numbers.append(...of("sides"));
+  drawShapes(numbers);
+  swap(settings, required, of("shape"), shapeBox, numbers, pair.length === 2 ? h("div", { class: "two" }, pair) : pair, of("format"), opener, more);
   swap(pictureBox, of("picture"));
   addPicture.hidden = !fileFields().length;
   togglePicture(fileFields().some((one) => one.required || values()[one.name] !== undefined));
@@ -142,7 +163,7 @@ export function useModel(next) {
 }
 
 async function choose() {
-  const next = await pickModel(model);
+  const next = await (await import("./models.js")).pickModel(model);
   if (next) useModel(next);
 }
 
@@ -210,6 +231,16 @@ export function fill({ prompt: text, parameters }) {
   }
   changed();
   prompt.focus();
+}
+
+export async function useSeed(value) {
+  await loadModels().catch(() => {});
+  const field = (fields ?? []).find((one) => one.group === "seed");
+  if (!field) return toast("This model takes no seed");
+  values()[field.name] = value;
+  made.get(field.name).draw(value);
+  changed();
+  return toast(`Seed ${value} is in the form`);
 }
 
 export async function again(id) {

@@ -1,7 +1,7 @@
 // One control for each field of a model. `change(value)` is called with undefined for the default.
 import { h, icon, iconButton, swap } from "../lib/dom.js";
 import { bare } from "../lib/format.js";
-import { shown, sides } from "../lib/schema.js";
+import { shown, sides, sizes } from "../lib/schema.js";
 import { fileField } from "./drop.js";
 
 const idOf = (field) => `f-${field.name}`;
@@ -35,6 +35,16 @@ function drawn(option) {
   if (!two) return [h("span", { class: "room" }, icon("image")), text(option)];
   const scale = 25 / Math.max(two[0] * 1, two[1] * 1);
   return [h("span", { class: "room" }, h("i", { vars: { w: `${Math.max(two[0] * scale, 5)}px`, h: `${Math.max(two[1] * scale, 5)}px` } })), text(option)];
+}
+
+// A width and a height as shapes: `change([…])` in the order of the two fields, `more()` for the numbers.
+export function shapes(pair, now, change, more) {
+  const pixels = h("span", { class: "num" });
+  const tell = (two) => { pixels.textContent = two.every((one) => one !== null) ? (pair[0].name === "width" ? two : [...two].reverse()).join(" × ") : ""; };
+  const tile = (one) => h("label", {}, h("input", { type: "radio", name: "f-shape", value: one.name, checked: one.pixels.join() === now.join(), onchange: () => { tell(one.pixels); change(one.pixels); } }), drawn(one.name));
+  tell(now);
+  return h("div", {}, h("div", { class: "label" }, h("span", { id: "l-shape", class: "plain-label" }, "Shape"), pixels),
+    h("div", { class: "shapes", role: "radiogroup", "aria-labelledby": "l-shape" }, sizes(pair).map(tile), h("button", { type: "button", onclick: more }, h("span", { class: "room" }, icon("down")), "More")));
 }
 
 const boxed = (control, ...more) => h("div", { class: "field-box" }, control, more);

@@ -1,7 +1,7 @@
 // The filters of the gallery. All of them are in the address.
 import { h, icon, later } from "../lib/dom.js";
+import { loadModels } from "../lib/catalogue.js";
 import { address, replace, route } from "../lib/router.js";
-import { loadModels } from "./models.js";
 
 const NAMES = ["q", "status", "kind", "model", "provider", "fav", "tag", "from", "to"];
 export const filtersOf = (query) => Object.fromEntries(NAMES.filter((name) => query.get(name)).map((name) => [name, query.get(name)]));

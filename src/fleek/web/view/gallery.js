@@ -18,7 +18,10 @@ const days = h("div", { "aria-hidden": "true" });
 const notes = h("div", { class: "stack" });
 const pill = h("button", { type: "button", class: "pill", hidden: true, onclick: () => { showFresh(); scrollTo({ top: 0 }); } });
 export const gallery = h("section", { class: "gallery", "aria-label": "Gallery" }, h("div", { class: "head" }, h("h2", {}, "Gallery"), sub, h("span", { class: "sp" }), bar.els), notes, h("div", { class: "wall" }, days, wall), selection.el, pill);
-selection.within(gallery);
+selection.within(gallery, (one, other) => {
+  const [from, to] = [items.indexOf(one), items.indexOf(other)].sort((a, b) => a - b);
+  return from < 0 ? [other] : items.slice(from, to + 1).filter(Boolean);
+});
 const frame = wall.parentElement;
 
 let filters = {}, items = [], starts = [], laid = { rows: [], titles: [], height: 0 }, fresh = new Map();

@@ -3,6 +3,7 @@ import { confirm, h, icon, iconButton, swap } from "../lib/dom.js";
 import { api, base, key, mediaUrl, save, thumbnail } from "../lib/api.js";
 import { code } from "../lib/code.js";
 import { bare, bytes, dayOf, elapsed, kindIcon, seconds, when } from "../lib/format.js";
+import { address, go } from "../lib/router.js";
 import { jobs, put, subscribe, unfinished } from "../lib/store.js";
 import { cancel, reason, retry } from "./live.js";
 import { again, favourite } from "./tile.js";
@@ -36,10 +37,22 @@ function zoomable(canvas) {
   };
   const now = () => factor || (canvas.querySelector("img")?.clientWidth ?? 1) / (canvas.querySelector("img")?.naturalWidth || 1);
   canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.metaKey && !factor) return;
+    if (!event.ctrlKey && !event.metaKey && !factor && !canvas.closest("dialog")) return; // the page scrolls
     event.preventDefault();
     set(now() * (event.deltaY < 0 ? 1.15 : 1 / 1.15));
   }, { passive: false });
+  const fingers = new Map();
+  let spread = 0;
+  canvas.addEventListener("pointerdown", (event) => { if (event.pointerType === "touch") fingers.set(event.pointerId, event); });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!fingers.has(event.pointerId)) return;
+    fingers.set(event.pointerId, event);
+    if (fingers.size !== 2) return;
+    const [a, b] = fingers.values(), apart = Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY);
+    if (spread) set((now() * apart) / spread);
+    spread = apart;
+  });
+  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => { fingers.delete(event.pointerId); spread = 0; });
   return { set, now };
 }
 
@@ -116,7 +129,7 @@ export function jobView(id, { close, move, output: first = 0 }) {
       ["failed", "cancelled"].includes(job.status) && action("again", "Retry", () => retry(job), "second"), output && !job.purged_at && action("save", "Download", () => save(job, at).catch(tellProblem), "second"),
       h("button", { type: "button", class: "second", "aria-pressed": String(job.favourite), onclick: () => favourite(job) }, icon("heart"), job.favourite ? "Favourite ✓" : "Favourite")),
     tags(job),
-    part("Parameters", parameters(job), Object.keys(job.parameters).length > 1 && action("copy", "Copy all", () => copy(JSON.stringify(job.parameters, null, 2))), seed !== undefined && h("span", { class: "small soft" }, `Seed ${seed} is kept by “Again with changes”.`)),
+    part("Parameters", parameters(job), Object.keys(job.parameters).length > 1 && action("copy", "Copy all", () => copy(JSON.stringify(job.parameters, null, 2))), seed !== undefined && action("dice", `Use seed ${seed}`, () => go(address("", { seed })))),
     part("Facts", facts(job, output)), part("History", history),
     part("As code", h("pre", { class: "block", tabindex: 0 }, code("curl", requestOf(job), { base, keyed: Boolean(key.get()) })), h("div", { class: "row wrap" }, ["curl", "Python", "CLI", "JSON"].map((language) => action("copy", language, () => copy(code(language, requestOf(job), { base, keyed: Boolean(key.get()) })))))),
     !unfinished(job) && !job.purged_at && h("div", {}, action("trash", "Delete files", () => purge(job), "text danger")));

@@ -1,21 +1,12 @@
-// The models: a dialog to choose one, and a page of them.
+// The models: a dialog to choose one, and a page of them. Loaded when either is opened.
 import { dialog, h, icon, swap } from "../lib/dom.js";
 import { api } from "../lib/api.js";
+import { loadModels } from "../lib/catalogue.js";
 import { kindIcon } from "../lib/format.js";
 import { address, go } from "../lib/router.js";
 import { trouble } from "./toast.js";
 
-let known = null;
-
 const price = (model) => Object.entries(model.price ?? {}).map(([unit, usd]) => `$${usd} per ${unit.replace(/^per_/, "")}`).join(", ");
-
-export function loadModels(fresh = false) {
-  if (fresh) known = null;
-  known ??= api("models?available=true").then((all) => { for (const one of all) kinds.set(one.name, one.output); return all; }, (error) => { known = null; throw error; });
-  return known;
-}
-const kinds = new Map();
-export const kindOf = (job) => job.kind ?? kinds.get(job.model_name);
 
 const words = (model) => `${model.name} ${model.provider} ${model.description} ${model.output}`.toLowerCase();
 const matching = (all, text) => {

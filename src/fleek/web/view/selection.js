@@ -7,7 +7,7 @@ import { tellProblem, toast } from "./toast.js";
 
 const el = h("div", { class: "select-bar card", hidden: true, role: "group", "aria-label": "Selected jobs" });
 const chosen = new Set();
-let around = null;
+let around = null, between = null, last = null;
 
 function draw() {
   around.classList.toggle("selecting", chosen.size > 0);
@@ -18,9 +18,14 @@ function draw() {
     h("button", { type: "button", class: "text", onclick: clear }, "Clear"));
 }
 
-function select(id, on) {
-  if (on) chosen.add(id);
-  else chosen.delete(id);
+// With `range`, all from the one that was pressed before to this one.
+function select(id, on, range = false) {
+  for (const one of range && last ? between(last, id) : [id]) {
+    if (on) chosen.add(one);
+    else chosen.delete(one);
+  }
+  last = id;
+  if (range) for (const tile of around.querySelectorAll(".tile[data-job]")) tile.querySelector(".pick input").checked = chosen.has(tile.dataset.job);
   draw();
 }
 
@@ -47,4 +52,4 @@ async function purge() {
   } catch (error) { tellProblem(error); }
 }
 
-export const selection = { el, chosen, select, within: (section) => { around = section; } };
+export const selection = { el, chosen, select, within: (section, range) => { around = section; between = range; } };

@@ -23,16 +23,16 @@ export async function favourite(job, value = !job.favourite) {
 }
 export const again = (job) => go(address("", { again: job.id }));
 
-// Without a small picture the file itself is shown; what cannot be had now is asked for once more.
+// Without a small picture the file itself is shown; what cannot be had now is asked for again.
 function broken(img, whole) {
   if (whole) img.addEventListener("error", () => broken(img, null), { once: true });
   if (whole) load(img, whole);
-  else if (img.dataset.tried) img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown"));
   else {
-    img.dataset.tried = "1";
-    const src = img.src;
+    const tried = Number(img.dataset.tried ?? 0), src = img.src;
+    if (tried === 4) { img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown")); return; }
+    img.dataset.tried = tried + 1;
     img.addEventListener("error", () => broken(img, null), { once: true });
-    setTimeout(() => load(img, src), 1500);
+    setTimeout(() => load(img, src), 1500 * 2 ** tried);
   }
 }
 
@@ -93,15 +93,15 @@ export function makeTile(job, { chosen, select }) {
   const output = job.purged_at ? null : job.outputs[0];
   const kind = output?.content_type.split("/")[0];
   const isPlain = !output || kind === "audio" || !(kind in KINDS);
-  const link = h("a", { href: `#/jobs/${job.id}`, draggable: true, ondragstart: (event) => { if (output) event.dataTransfer.setData("text/x-fleek-job", job.id); } });
+  const link = h("a", { href: `#/jobs/${job.id}`, draggable: "true", ondragstart: (event) => { if (output) event.dataTransfer.setData("text/x-fleek-job", job.id); } });
   if (kind in KINDS) link.append(...KINDS[kind](job, output));
   else if (kind === "text") {
     const place = h("p", { class: "verse" });
     link.append(kindLine("text", h("bdi", {}, job.prompt)), place);
     words(job, place);
   } else link.append(...(output ? [kindLine("panel", output.content_type), h("p", {}, h("bdi", {}, job.prompt))] : plain(job)));
-  if (isPlain || kind === "text") link.setAttribute("aria-label", `${job.prompt.slice(0, 200)} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})`);
-  else {
+  link.setAttribute("aria-label", `${job.prompt.slice(0, 200)} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})`);
+  if (!isPlain && kind !== "text") {
     const facts = [modelName(job.model_name), output.width && `${output.width} × ${output.height}`, job.started_at && seconds(elapsed(job))].filter(Boolean).join(" · ");
     link.append(h("span", { class: "veil", "aria-hidden": "true" }, h("span", { class: "cap" }, h("bdi", {}, job.prompt.slice(0, 300))), h("small", {}, facts)));
     if (output.placeholder) link.style.setProperty("background", `center / cover url("${output.placeholder}")`);
@@ -116,7 +116,7 @@ export function makeTile(job, { chosen, select }) {
   const play = film && { onpointerenter: () => film.play().catch(() => {}), onpointerleave: () => film.pause(), onfocusin: () => film.play().catch(() => {}), onfocusout: () => film.pause() };
   return h("div", { class: `tile${isPlain || kind === "text" ? " plain" : ""}${job.status === "failed" ? " bad" : ""}`, role: "listitem", "data-job": job.id, ...play }, link,
     h("span", { class: "acts" }, actions), kind === "audio" && player(output),
-    h("label", { class: "pick" }, h("input", { type: "checkbox", "aria-label": "Select", checked: chosen.has(job.id), onchange: (event) => select(job.id, event.target.checked) })));
+    h("label", { class: "pick" }, h("input", { type: "checkbox", "aria-label": "Select", checked: chosen.has(job.id), onclick: (event) => select(job.id, event.target.checked, event.shiftKey) })));
 }
 
 // What a tile shows; when it changes, the tile is made anew.

@@ -1,0 +1,136 @@
+"""Posters: the first frame of a film, decoded under limits by ffmpeg, and none where that is missing."""
+
+import io
+import subprocess
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+from PIL import Image
+
+from fleek.domain.job import Job
+from fleek.domain.media import thumbnail_key
+from fleek.engine.runtime import Runtime
+from fleek.sniff import thumbnails
+from fleek.sniff.thumbnails import film_decoder
+from fleek.store import jobs
+
+Make = Callable[..., Coroutine[Any, Any, Job]]
+Film = Callable[..., bytes]
+
+TYPES: Final = {
+    "mp4": ("video/mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p"),
+    "mov": ("video/quicktime", "-c:v", "mpeg4"),
+    "webm": ("video/webm", "-c:v", "libvpx", "-b:v", "400k"),
+    "mkv": ("video/x-matroska", "-c:v", "mpeg4"),
+    "avi": ("video/x-msvideo", "-c:v", "mpeg4"),
+}
+
+
+@pytest.fixture
+def decoder(_full_suite: None) -> str:
+    """Return a decoder: the system's, else that of a wheel, so that nothing is left out anywhere."""
+    found = film_decoder()
+    assert found is not None, "run `make install`: it brings ffmpeg in a wheel"
+    return found
+
+
+@pytest.fixture
+def film(decoder: str, tmp_path: Path) -> Film:
+    """Return a function that makes a film of half a second, red at first and then blue."""
+
+    def made(ending: str, *, width: int = 1280, height: int = 720) -> bytes:
+        target = tmp_path / f"film.{ending}"
+        red, blue = (
+            f"color={name}:size={width}x{height}:rate=4:d=0.25" for name in ("red", "blue")
+        )
+        sources = ["-f", "lavfi", "-i", red, "-f", "lavfi", "-i", blue]
+        both = ["-filter_complex", "[0:v][1:v]concat=n=2:v=1:a=0"]
+        command = [decoder, "-v", "error", "-nostdin", *sources, *both, *TYPES[ending][1:]]
+        subprocess.run([*command, "-y", str(target)], check=True)  # noqa: S603 - no shell
+        return target.read_bytes()
+
+    return made
+
+
+async def output(client: httpx2.AsyncClient, job: Job) -> dict[str, Any]:
+    """Return the first output of a job, as the API presents it."""
+    found: dict[str, Any] = (await client.get(f"/api/v1/jobs/{job.id}")).json()["outputs"][0]
+    return found
+
+
+@pytest.mark.parametrize("ending", TYPES)
+async def test_the_first_frame_is_the_poster(
+    client: httpx2.AsyncClient, complete: Make, film: Film, ending: str
+) -> None:
+    """In both sizes, with a placeholder, of each container that is known."""
+    job = await complete((film(ending), TYPES[ending][0], ending))
+    shown = await output(client, job)
+
+    poster = await client.get(shown["poster"])
+
+    image = Image.open(io.BytesIO(poster.content)).convert("RGB")
+    small = await client.get(shown["thumbnails"]["320"])
+    red, _, blue = image.getpixel((480, 270))
+    assert (image.size, Image.open(io.BytesIO(small.content)).size) == ((960, 540), (320, 180))
+    assert (red > 150, blue < 100) == (True, True)
+    assert (await output(client, job))["placeholder"].startswith("data:image/webp;base64,")
+
+
+def disguised(film: bytes) -> bytes:
+    """Return a playlist of files of this machine behind the first bytes of a film."""
+    return film[:32] + b"\n#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"
+
+
+def enlarged(film: bytes) -> bytes:
+    """Return a film that claims to have 30,000 by 30,000 pixels."""
+    old, new = (1280).to_bytes(2) + (720).to_bytes(2), (30_000).to_bytes(2) * 2
+    assert old in film
+    return film.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [disguised, enlarged, lambda film: film[:200], lambda film: film[:48] + bytes(100_000)],
+    ids=["playlist", "bomb", "truncated", "zeros"],
+)
+async def test_a_film_that_cannot_be_decoded_has_none(
+    client: httpx2.AsyncClient, complete: Make, film: Film, broken: Callable[[bytes], bytes]
+) -> None:
+    """404, or what it really shows at most; the file is served as before, and the service is unharmed."""
+    data = broken(film("mov"))
+    job = await complete((data, "video/quicktime", "mov"))
+    shown = await output(client, job)
+
+    answer = await client.get(shown["poster"])
+
+    if answer.status_code == 200:  # a decoder that believes the stream more than its container
+        assert Image.open(io.BytesIO(answer.content)).size == (960, 540)
+    else:
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (await client.get(shown["url"])).content == data
+
+
+async def test_where_no_decoder_is_there_is_no_poster(
+    client: httpx2.AsyncClient, rt: Runtime, complete: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is announced and none is served, unless another machine with a decoder has made it."""
+    monkeypatch.setattr(thumbnails, "film_decoder", lambda: None)
+    job = await complete((b"a film", "video/mp4", "mp4"))
+    shown = await output(client, job)
+    assert (shown["poster"], shown["thumbnails"]) == (None, {})
+    address = f"{shown['url']}?size=960"
+    assert (await client.get(address)).status_code == 404
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+
+    async def bytes_of_it() -> None:
+        path = rt.storage.spool() / "poster"
+        path.write_bytes(b"made elsewhere")
+        key = thumbnail_key(view.media[0].key, 960)
+        await rt.storage.save(key, path, content_type="image/webp")
+
+    await bytes_of_it()
+
+    assert (await client.get(address)).content == b"made elsewhere"
