@@ -13,7 +13,7 @@ import fleek
 
 SOURCE: Final = Path(fleek.__file__).parent
 PROJECT: Final = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
-PROGRAMS: Final = {"flower"}  # run beside Fleek, not imported
+PROGRAMS: Final = {"flower", "imageio-ffmpeg"}  # run, not imported
 
 
 def _normal(name: str) -> str:
