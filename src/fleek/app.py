@@ -1,12 +1,13 @@
 """The web application on an open runtime."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 
 from fleek import __version__
 from fleek.api import (
@@ -38,10 +39,9 @@ from fleek.api import (
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
-from fleek.api.facades.fal import facade as fal
-from fleek.api.facades.openai import facade as openai
+from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
+from fleek.api.facades.lazy import LazyFacade
 from fleek.api.facades.repeats import Repeats
-from fleek.api.facades.replicate import facade as replicate
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
@@ -113,24 +113,20 @@ ROUTERS: Final = (  # the busiest first
         stats,
         system,
         pages,
-        *replicate.ROUTES,
-        *fal.ROUTES,
-        *openai.ROUTES,
     ),
 )
 
-ERROR_FORMS: Final[Mapping[str, errors.ErrorForm]] = {
-    **dict.fromkeys(("fal", "fal-queue"), fal.present_error),
-    "openai": openai.present_error,
-    "replicate": replicate.present_error,
+FACADES: Final[Mapping[str, Sequence[str]]] = {
+    "replicate": ["replicate"],
+    "fal": ["fal", "fal-queue"],
+    "openai": ["openai"],
 }
-"""How errors are presented, by the first part of the path."""
+"""The first parts of the paths of each facade."""
 
 ALLOWED: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
     *("X-API-Key", "X-Request-ID"),
-    *openai.REQUEST_HEADERS,
-    *fal.REQUEST_HEADERS,
+    *REQUEST_HEADERS,
 )
 """The headers that pages of other origins may send."""
 
@@ -138,17 +134,15 @@ EXPOSED: Final = (
     *("Content-Disposition", "Content-Range", "ETag", "Idempotent-Replayed", "Link", "Location"),
     *("Preference-Applied", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Fleek-Adjusted"),
     *("X-Fleek-Ignored", "X-Fleek-Job", "X-Request-ID", "X-Total-Count"),
-    *openai.RESPONSE_HEADERS,
-    *fal.RESPONSE_HEADERS,
+    *RESPONSE_HEADERS,
 )
 """The headers that pages of other origins may read."""
 
 
 def create_app(rt: Runtime) -> FastAPI:
     """Return the application. It does not close `rt`, which must stay open while it serves."""
-    routes = [route for module in ROUTERS for route in module.router.routes]
-    if missing := without_scope(routes):
-        raise InternalError(f"these routes declare no scope: {missing}")
+    facades = [LazyFacade(name, *parts, prepare=_prepare) for name, parts in FACADES.items()]
+    routes = _prepare(route for module in ROUTERS for route in module.router.routes)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limit = Limit()
     app = FastAPI(
@@ -162,7 +156,7 @@ def create_app(rt: Runtime) -> FastAPI:
         openapi_url=None,  # see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
-        routes=answering_head(knowing_words(routes)),
+        routes=[*routes, *facades],
         middleware=[
             Middleware(
                 RequestIdMiddleware,
@@ -188,8 +182,16 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.request_rates = RequestRates(rt)
     app.state.proxies = proxies
     app.state.repeats = Repeats()
-    errors.install(app, ERROR_FORMS)
+    forms = (form for facade in facades for form in facade.error_forms.items())
+    errors.install(app, dict(forms))
     return app
+
+
+def _prepare(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    declared = list(routes)
+    if missing := without_scope(declared):
+        raise InternalError(f"these routes declare no scope: {missing}")
+    return answering_head(knowing_words(declared))
 
 
 def _cors(rt: Runtime) -> list[Middleware]:

@@ -9,6 +9,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
 from fleek import app as application
+from fleek.api.facades.fal import facade
+from fleek.api.facades.lazy import LazyFacade, load_facades
 from fleek.api.routing import ScopedRoute, router
 from fleek.app import create_app
 from fleek.domain.access import ANONYMOUS, ANY_SCOPE, Caller, Required, Scope
@@ -38,10 +40,11 @@ def scopes(app: FastAPI) -> Mapping[str, Required | None]:
 def test_only_these_routes_are_open(rt: Runtime) -> None:
     """All others declare a scope, and HEAD has the scope of GET."""
     app = create_app(rt)
+    load_facades(app)
 
     declared = scopes(app)
 
-    assert all(isinstance(route, ScopedRoute) for route in app.routes)
+    assert all(isinstance(route, ScopedRoute | LazyFacade) for route in app.routes)
     assert {name.split()[1] for name, scope in declared.items() if scope is None} == OPEN
     assert all(
         declared[f"HEAD {name.removeprefix('GET ')}"] is scope
@@ -59,6 +62,17 @@ def test_a_route_without_a_scope_prevents_the_start(
 
     with pytest.raises(InternalError, match="forgotten"):
         create_app(rt)
+
+
+def test_a_facade_s_route_without_a_scope_is_refused(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A facade is loaded later than the others."""
+    forgotten = APIRouter(routes=[APIRoute("/fal/forgotten", lambda: None)])
+    monkeypatch.setattr(facade, "ROUTES", [SimpleNamespace(router=forgotten)])
+
+    with pytest.raises(InternalError, match="forgotten"):
+        load_facades(create_app(rt))
 
 
 def test_a_scope_must_be_declared() -> None:

@@ -24,10 +24,12 @@ NOT_FOR_HELP: Final = {
 MOST_FOR_HELP: Final = 210
 NOT_TO_SERVE: Final = {
     *("PIL", "aiohttp", "alembic", "asyncpg", "celery", "dramatiq", "mako", "obstore", "redis"),
-    *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.providers.replicate"),
-    *("fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
+    *("mcp", "openai", "pygments", "replicate", "rich.console"),
+    *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.mcp_server"),
+    *("fleek.api.facades.fal", "fleek.api.facades.openai", "fleek.api.facades.replicate"),
+    *("fleek.providers.replicate", "fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
 }
-MOST_TO_SERVE: Final = 1190
+MOST_TO_SERVE: Final = 1060
 TO_COMPLETE: Final = {"COMP_WORDS": "fleek ge", "COMP_CWORD": "1"}
 
 

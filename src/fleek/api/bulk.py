@@ -24,6 +24,7 @@ from fleek.domain.job import JobId
 from fleek.engine.bulk import accept
 from fleek.engine.runtime import Runtime
 from fleek.schemas import JobFilterFields
+from fleek.schemas.base import Schema
 from fleek.store import bulk
 from fleek.store.bulk import BulkAction, BulkOperation, OperationId
 
@@ -61,7 +62,7 @@ class BulkRequest(BaseModel):
         return self
 
 
-class BulkRead(BaseModel):
+class BulkRead(Schema):
     """An operation on many jobs."""
 
     id: UUID

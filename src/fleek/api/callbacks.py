@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path
 from fastapi.requests import Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
@@ -22,11 +22,12 @@ from fleek.domain.errors import (
 )
 from fleek.engine.callback import UNKNOWN, receive
 from fleek.providers.base import MAX_ANSWER_BYTES
+from fleek.schemas.base import Schema
 
 router = lenient_router(tag="system")  # a provider may send what it likes
 
 
-class CallbackAccepted(BaseModel):
+class CallbackAccepted(Schema):
     """The response to a valid callback, whether or not it had news."""
 
     status: str = Field(default="ok", examples=["ok"])

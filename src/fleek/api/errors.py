@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from itertools import takewhile
 from typing import Any, Final
@@ -107,7 +108,7 @@ def problems(*kinds: type[FleekError]) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status = status_of(kind)
-        text = (kind.__doc__ or "").partition("\n")[0]
+        detail = text = (kind.__doc__ or "").partition("\n")[0]
         if status in responses:
             text = f"{responses[status]['description']} {text}"
         responses[status] = {
@@ -115,7 +116,7 @@ def problems(*kinds: type[FleekError]) -> dict[int | str, dict[str, Any]]:
             "content": {
                 PROBLEM_JSON: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
-                    "example": _example(kind).model_dump(mode="json"),
+                    "example": _example(status, kind.code, detail),
                 }
             },
         }
@@ -145,16 +146,12 @@ def problem(
     )
 
 
-def _example(kind: type[FleekError]) -> Problem:
-    detail = (kind.__doc__ or "").partition("\n")[0]
+@cache
+def _example(status: int, code: str, detail: str) -> dict[str, Any]:
     field = ProblemField(pointer="/prompt", code="missing", detail="Field required")
-    return problem(
-        status_of(kind),
-        kind.code,
-        detail,
-        request_id="b3c1f0a9d2e84c57",
-        errors=[field] if kind is InvalidInput else (),
-    )
+    errors = [field] if code == InvalidInput.code else ()
+    document = problem(status, code, detail, request_id="b3c1f0a9d2e84c57", errors=errors)
+    return document.model_dump(mode="json")
 
 
 log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from fastapi import Response
 from fastapi.requests import Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek import __version__, diagnosis
 from fleek.api.deps import RuntimeDep
@@ -23,6 +23,7 @@ from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.accounts import accounts_of
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
+from fleek.schemas.base import Schema
 from fleek.store import workers
 from fleek.store.workers import Worker
 from fleek.system_clock import wall_time
@@ -35,7 +36,7 @@ Level = Literal["healthy", "warning", "unhealthy"]
 Probe = Callable[[Runtime], Awaitable[Finding]]
 
 
-class Alive(BaseModel):
+class Alive(Schema):
     """The process is running."""
 
     status: Literal["healthy"] = "healthy"
@@ -43,7 +44,7 @@ class Alive(BaseModel):
     version: str = __version__
 
 
-class Check(BaseModel):
+class Check(Schema):
     """The result of the check of one part."""
 
     status: Level = Field(
@@ -54,7 +55,7 @@ class Check(BaseModel):
     latency_ms: float
 
 
-class Checks(BaseModel):
+class Checks(Schema):
     """One check for each part that jobs need."""
 
     database: Check
@@ -68,7 +69,7 @@ class Checks(BaseModel):
     provider: Check
 
 
-class Health(BaseModel):
+class Health(Schema):
     """Whether jobs are accepted, and whether they can be processed now."""
 
     status: State = Field(
@@ -80,7 +81,7 @@ class Health(BaseModel):
     checks: Checks
 
 
-class Readiness(BaseModel):
+class Readiness(Schema):
     """Whether jobs are accepted. Anybody may read it, so it has no messages."""
 
     status: State = Field(

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import Query, Response
 from fastapi.requests import Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek.api.deps import NEXT_LINK, RuntimeDep, StrictInt, addresses, caller, link
 from fleek.api.errors import problems
@@ -15,6 +15,7 @@ from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable, FieldError, InvalidInput
 from fleek.domain.job import JobId
 from fleek.schemas import JobFilterFields, JobOrderFields, JobRead
+from fleek.schemas.base import Schema
 from fleek.schemas.filter import Bool, Statuses, read_cursor, write_cursor
 from fleek.store import listing
 
@@ -123,7 +124,7 @@ def _refused(name: str, detail: str) -> InvalidInput:
     return InvalidInput(f"{name}: {detail}", errors=[problem])
 
 
-class JobDay(BaseModel):
+class JobDay(Schema):
     """A day on which jobs were created."""
 
     day: date

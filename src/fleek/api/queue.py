@@ -15,6 +15,7 @@ from fleek.domain.errors import DatabaseUnavailable, TooLarge, Unreadable, Unsup
 from fleek.domain.job import MODEL_NAME
 from fleek.engine import queue
 from fleek.engine.runtime import Runtime
+from fleek.schemas.base import Schema
 from fleek.store import queue_pauses
 from fleek.store.counters import JobCounts, count_jobs
 from fleek.store.queue_pauses import QueuePause
@@ -40,7 +41,7 @@ class QueuePart(BaseModel):
     )
 
 
-class PauseRead(BaseModel):
+class PauseRead(Schema):
     """A pause by an operator."""
 
     provider: str | None = Field(description="Null: every provider.")
@@ -48,7 +49,7 @@ class PauseRead(BaseModel):
     since: datetime
 
 
-class QueueRead(BaseModel):
+class QueueRead(Schema):
     """The queue of all tenants."""
 
     pending: int = Field(description="Due jobs that wait to be started.")

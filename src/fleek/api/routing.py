@@ -30,6 +30,7 @@ from fleek import strict
 from fleek.api.access import ACCESS_ERRORS, authorize
 from fleek.api.admission import RELEASE_BODY
 from fleek.api.errors import problems
+from fleek.api.lazy_route import LazyRoute
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
 from fleek.domain.access import ANY_SCOPE, Required
 from fleek.domain.errors import (
@@ -91,7 +92,7 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class ScopedRoute(APIRoute):
+class ScopedRoute(LazyRoute):
     """A route that only callers with its scope may use."""
 
     scope: ClassVar[Required | None]  # None: anybody may

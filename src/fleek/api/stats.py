@@ -6,13 +6,14 @@ from typing import Annotated, Final, Self
 
 from fastapi import Query
 from fastapi.requests import Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek.api.deps import RuntimeDep, StrictInt, caller
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable
+from fleek.schemas.base import Schema
 from fleek.store import workers
 from fleek.store.statistics import Durations, Statistics, statistics
 
@@ -21,7 +22,7 @@ MAX_WINDOW: Final = 31 * 24 * 60 * 60  # seconds
 router = strict_router("/api/v1", tag="system")
 
 
-class DurationsRead(BaseModel):
+class DurationsRead(Schema):
     """Some ended jobs, and how long they took from their first start to their end."""
 
     jobs: int
@@ -38,7 +39,7 @@ class DurationsRead(BaseModel):
         )
 
 
-class StatsRead(BaseModel):
+class StatsRead(Schema):
     """What has become of jobs lately."""
 
     since: datetime = Field(description="Jobs that ended at this time or later.")

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 from fastapi.requests import Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 
 from fleek import __version__
 from fleek.api.deps import RuntimeDep, link
@@ -16,13 +15,14 @@ from fleek.api.pages import OURS, WEB, PageFile, page_policy
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable
+from fleek.schemas.base import Schema
 from fleek.store import provider_health, queue, workers
 from fleek.store.counters import count_jobs
 
 DESCRIPTION: Final = "Generates media from prompts, and never loses a job."
 
 
-class Root(BaseModel):
+class Root(Schema):
     """The name and version of the service."""
 
     service: str = "Fleek Media Service"
@@ -32,7 +32,7 @@ class Root(BaseModel):
     status: str = "running"
 
 
-class Environment(BaseModel):
+class Environment(Schema):
     """The environment of the service, without addresses and secrets."""
 
     python: str
@@ -44,7 +44,7 @@ class Environment(BaseModel):
     debug: bool
 
 
-class Info(BaseModel):
+class Info(Schema):
     """The environment and the routes of the service."""
 
     service: str = SERVICE
@@ -55,7 +55,7 @@ class Info(BaseModel):
     monitoring: dict[str, str]
 
 
-class Figures(BaseModel):
+class Figures(Schema):
     """Numbers of jobs and workers."""
 
     jobs_total: int
@@ -66,7 +66,7 @@ class Figures(BaseModel):
     workers: int
 
 
-class MetricsRead(BaseModel):
+class MetricsRead(Schema):
     """Metrics as JSON."""
 
     service: str = SERVICE

@@ -15,8 +15,8 @@ from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
 from fleek.domain.host_errors import exhaustion
 
-SELDOM: Final = (200_000, 20, 50)
-"""How often to look for garbage: imports make many objects and leave none of them behind."""
+SELDOM: Final = (400_000, 20, 50)
+"""How often to look for garbage: imports make 250,000 objects and leave none of them behind."""
 
 
 def main() -> NoReturn:

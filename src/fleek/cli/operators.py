@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fleek.cli.exit_codes import Exit
+from fleek.cli.imports import without_rich
 from fleek.cli.screen import Screen
 
 app = typer.Typer()
@@ -24,8 +25,9 @@ def serve(
 ) -> None:
     """Run the service: the HTTP API, and a worker unless --no-worker is given."""
     given: dict[str, Any] = {"api_host": host, "api_port": port}
-    settings = _settings(**{name: value for name, value in given.items() if value is not None})
-    from fleek.server import serve as run  # noqa: PLC0415 - heavy
+    with without_rich():
+        settings = _settings(**{name: value for name, value in given.items() if value is not None})
+        from fleek.server import serve as run  # noqa: PLC0415 - heavy
 
     run(settings, with_worker=worker)
 
@@ -33,8 +35,9 @@ def serve(
 @app.command(rich_help_panel="Operators")
 def worker() -> None:
     """Run a worker beside "fleek serve --no-worker", on the same database."""
-    settings = _settings()
-    from fleek.worker import run_worker  # noqa: PLC0415 - heavy
+    with without_rich():
+        settings = _settings()
+        from fleek.worker import run_worker  # noqa: PLC0415 - heavy
 
     run_worker(settings)
 

@@ -5,10 +5,11 @@ from enum import StrEnum
 from typing import Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek.domain.batch import BatchView
 from fleek.domain.job import Status
+from fleek.schemas.base import Schema
 
 
 class BatchStatus(StrEnum):
@@ -19,7 +20,7 @@ class BatchStatus(StrEnum):
     ENDED = "ended"
 
 
-class BatchLinks(BaseModel):
+class BatchLinks(Schema):
     """Addresses related to a batch."""
 
     self: str
@@ -30,7 +31,7 @@ class BatchLinks(BaseModel):
     retry: str
 
 
-class BatchRead(BaseModel):
+class BatchRead(Schema):
     """A batch."""
 
     id: UUID

@@ -8,12 +8,13 @@ from fleek.domain.api_keys import NAME
 from fleek.domain.budgets import Period, Spent
 from fleek.domain.money import Micros, read_usd, usd
 from fleek.domain.usage import GroupBy, Usage
+from fleek.schemas.base import Schema
 from fleek.schemas.read import ProblemField, RouteRead
 
 COST = "Decimal number of US dollars, such as `0.003`; null: unknown."
 
 
-class EstimateRead(BaseModel):
+class EstimateRead(Schema):
     """What a request will cost."""
 
     cost: str | None = Field(description=f"Of one attempt. {COST}")
@@ -75,7 +76,7 @@ class BudgetChange(BaseModel):
         return None if self.limit is None else read_usd(self.limit)
 
 
-class BudgetRead(BaseModel):
+class BudgetRead(Schema):
     """A budget, and what is spent in its current period, in US dollars."""
 
     tenant: str | None = Field(description="Null: the whole service.")
@@ -105,7 +106,7 @@ class BudgetRead(BaseModel):
         )
 
 
-class UsageRow(BaseModel):
+class UsageRow(Schema):
     """The attempts that have something in common."""
 
     name: str | None = Field(description="The day, the model …; null: requests without a key.")
@@ -126,7 +127,7 @@ class UsageRow(BaseModel):
         )
 
 
-class UsageRead(BaseModel):
+class UsageRead(Schema):
     """What was spent within some days."""
 
     first: str = Field(description="The first day.")

@@ -6,13 +6,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import Job
 from fleek.domain.media import Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.webhooks import DISABLED_EVENT
+from fleek.schemas.base import Schema
 from fleek.schemas.read import Addresses, JobRead
 
 
@@ -70,7 +71,7 @@ ENDS: Final = (EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED)
 """The events with which a job ends."""
 
 
-class WebhookEvent(BaseModel):
+class WebhookEvent(Schema):
     """The body of a webhook about a job."""
 
     type: EventType
@@ -85,7 +86,7 @@ class JobEvent(JobRead):
     at: AwareDatetime = Field(description="When the event happened.")
 
 
-class HistoryEvent(BaseModel):
+class HistoryEvent(Schema):
     """An event of a job, without the job."""
 
     seq: int = Field(description="Number of the event, rising; not all numbers are events.")
@@ -122,7 +123,7 @@ class HistoryEvent(BaseModel):
         )
 
 
-class AttemptRead(BaseModel):
+class AttemptRead(Schema):
     """One attempt of a job."""
 
     n: int = Field(description="Number, from 1.")
@@ -161,21 +162,21 @@ class AttemptRead(BaseModel):
         )
 
 
-class JobHistory(BaseModel):
+class JobHistory(Schema):
     """What happened to a job so far."""
 
     events: list[HistoryEvent]
     attempts: list[AttemptRead]
 
 
-class LogText(BaseModel):
+class LogText(Schema):
     """The data of an event `log`: what has come to the logs of a job."""
 
     attempt: int = Field(description="Number of the attempt, from 1.")
     text: str = Field(description="As the model has printed it, line breaks included.")
 
 
-class Hello(BaseModel):
+class Hello(Schema):
     """The data of the first event of a stream."""
 
     version: str = Field(description="Version of the service.")

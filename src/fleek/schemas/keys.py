@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from fleek.domain.access import ANONYMOUS, Caller, Scope
 from fleek.domain.api_keys import NAME, ApiKey, ordered
 from fleek.domain.tenant import TenantLimits
+from fleek.schemas.base import Schema
 from fleek.schemas.tenants import LimitsRead
 
 DEFAULT_SCOPES = ordered(ANONYMOUS.scopes)
@@ -56,7 +57,7 @@ class KeyCreate(BaseModel):
     )
 
 
-class KeyRead(BaseModel):
+class KeyRead(Schema):
     """A key, without its secret."""
 
     id: str
@@ -89,7 +90,7 @@ class KeyCreated(KeyRead):
         return cls(key=secret, **_fields(key))
 
 
-class CallerRead(BaseModel):
+class CallerRead(Schema):
     """Who calls."""
 
     tenant: str

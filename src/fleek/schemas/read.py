@@ -7,13 +7,14 @@ from enum import StrEnum
 from typing import Any, Final, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from fleek.domain.errors import ErrorLocation
 from fleek.domain.job import Job, Kind, Stage, State, Status
 from fleek.domain.media import SIZES, Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
+from fleek.schemas.base import Schema
 from fleek.sniff.thumbnails import thumbnail_sizes
 
 
@@ -131,7 +132,7 @@ def example(addresses: Addresses) -> JsonValue:
     }
 
 
-class OutputRead(BaseModel):
+class OutputRead(Schema):
     """One file of a completed job."""
 
     index: int
@@ -179,7 +180,7 @@ class OutputRead(BaseModel):
         )
 
 
-class Retrying(BaseModel):
+class Retrying(Schema):
     """Why a job waits, and when it is tried again."""
 
     code: str = Field(description="Stable, for programs.")
@@ -196,7 +197,7 @@ class Retrying(BaseModel):
         return cls(code=job.error.code, reason=reason, next_at=job.run_at)
 
 
-class JobLinks(BaseModel):
+class JobLinks(Schema):
     """Addresses related to a job."""
 
     self: str
@@ -260,7 +261,7 @@ def seconds_of(job: Job) -> float | None:
     return round((job.completed_at - job.started_at).total_seconds(), 6)
 
 
-class RouteRead(BaseModel):
+class RouteRead(Schema):
     """A model of a provider."""
 
     provider: str
@@ -315,7 +316,7 @@ class JobRoute(RouteRead):
         )
 
 
-class JobRead(BaseModel):
+class JobRead(Schema):
     """A job."""
 
     id: UUID
@@ -453,7 +454,7 @@ class JobRead(BaseModel):
         )
 
 
-class FlatJob(BaseModel):
+class FlatJob(Schema):
     """A job in the flat form, with both names of each field."""
 
     job_id: UUID
@@ -480,14 +481,14 @@ class FlatJob(BaseModel):
         )
 
 
-class JobCancelled(BaseModel):
+class JobCancelled(Schema):
     """A cancelled or purged job."""
 
     message: str
     job: JobRead
 
 
-class ModelRouteRead(BaseModel):
+class ModelRouteRead(Schema):
     """A model of a provider that a name of the catalogue stands for."""
 
     provider: str
@@ -500,7 +501,7 @@ class ModelRouteRead(BaseModel):
     price: Mapping[str, str] | None = Field(description="As `price` of a model.")
 
 
-class ModelRead(BaseModel):
+class ModelRead(Schema):
     """A model of a provider, or of the catalogue."""
 
     name: str
@@ -526,7 +527,7 @@ class ModelRead(BaseModel):
     )
 
 
-class ProblemField(BaseModel):
+class ProblemField(Schema):
     """An invalid part of a request."""
 
     location: ErrorLocation = Field(default="body", description="The part of the request.")
@@ -540,7 +541,7 @@ class ProblemField(BaseModel):
     )
 
 
-class Problem(BaseModel):
+class Problem(Schema):
     """An error. Source: RFC 9457, with `code`, `request_id` and `errors` added."""
 
     type: str

@@ -7,6 +7,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from fleek.domain.tenant import Tenant, TenantLimits
+from fleek.schemas.base import Schema
 
 MOST: Final = 1_000_000_000
 LARGEST: Final = 2**53  # bytes
@@ -18,7 +19,7 @@ UPLOADED: Final = "Most bytes of all uploads that are kept."
 RATE: Final = "Most requests per minute of each key; 0: no limit."
 
 
-class LimitsRead(BaseModel):
+class LimitsRead(Schema):
     """What a tenant may have."""
 
     max_live_jobs: int | None = Field(description=LIVE)
@@ -37,7 +38,7 @@ class LimitsRead(BaseModel):
         )
 
 
-class TenantRead(BaseModel):
+class TenantRead(Schema):
     """A tenant, for operators."""
 
     id: str

@@ -4,12 +4,13 @@ from datetime import datetime
 from typing import Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fleek.domain.uploads import Upload
+from fleek.schemas.base import Schema
 
 
-class UploadRead(BaseModel):
+class UploadRead(Schema):
     """An uploaded file."""
 
     id: UUID

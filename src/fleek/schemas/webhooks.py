@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fleek.domain.webhooks import Delivery, DeliveryAttempt, DeliveryState, Endpoint
+from fleek.schemas.base import Schema
 from fleek.schemas.events import ENDS, EndpointEventType
 
 MAX_URL: Final = 2048  # characters
@@ -74,7 +75,7 @@ class EndpointPatch(BaseModel):
         return named | ({"events": tuple(self.events)} if "events" in named else {})
 
 
-class EndpointRead(BaseModel):
+class EndpointRead(Schema):
     """An address that receives the events of all jobs of its tenant."""
 
     id: UUID
@@ -104,7 +105,7 @@ class EndpointCreated(EndpointRead):
     )
 
 
-class SecretRead(BaseModel):
+class SecretRead(Schema):
     """A signing secret."""
 
     secret: str = Field(
@@ -112,7 +113,7 @@ class SecretRead(BaseModel):
     )
 
 
-class DeliveryRead(BaseModel):
+class DeliveryRead(Schema):
     """An event for one receiver."""
 
     id: str = Field(description="What the receiver sees as `webhook-id`: `msg_…`.")
@@ -140,7 +141,7 @@ class DeliveryRead(BaseModel):
         return cls(id=delivery.message_id, receiver=_origin(delivery.url), **fields)
 
 
-class DeliveryAttemptRead(BaseModel):
+class DeliveryAttemptRead(Schema):
     """One attempt to deliver."""
 
     number: int

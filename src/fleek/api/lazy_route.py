@@ -1,0 +1,36 @@
+"""A route that FastAPI builds when it is first used.
+
+FastAPI derives the parameters, validators and serializers of a route when it is declared. For all
+routes together this takes as long as importing FastAPI, and most processes serve few of them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
+
+
+class LazyRoute(APIRoute):
+    """A route that knows only what finds it, until something else about it is asked for."""
+
+    def __init__(
+        self, path: str, endpoint: Callable[..., Any], *, methods: Sequence[str], **options: Any
+    ) -> None:
+        self.path = path
+        self.endpoint = endpoint
+        self.name = options["name"] = options.get("name") or endpoint.__name__
+        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self.methods = set(methods)
+        self.include_in_schema = options.get("include_in_schema", True)
+        self._options = options
+
+    def __getattr__(self, name: str) -> Any:
+        """Build the route, because an attribute is asked for that only a built one has."""
+        options = None if name.startswith("__") else self.__dict__.pop("_options", None)
+        if options is None:
+            raise AttributeError(f"a route has no {name}", name=name, obj=self)
+        known = dict(self.__dict__)  # a copy for HEAD has methods of its own
+        super().__init__(self.path, self.endpoint, methods=known["methods"], **options)
+        self.__dict__.update(known)
+        return getattr(self, name)
