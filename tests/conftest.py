@@ -25,6 +25,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.migrate import upgrade
+from sampled import beyond_sample
 
 structlog.configure(  # unless a test does; the default draws each traceback, in half a second
     processors=[
@@ -45,6 +46,8 @@ REAL: Final[Mapping[str, frozenset[str]]] = {
 """Parameters of fixtures that need their own server."""
 SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
 MEMORY: Final = Path("/dev/shm")  # an in-memory file system on Linux
+SELDOM: Final = (10_000, 20, 50)
+"""How often to look for garbage: as the service does, see `fleek.worker.tune_gc`."""
 ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
 for _profile, _examples in {"full": 100, "quick": 5}.items():
@@ -70,13 +73,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow tests by their fixtures: `make test` skips them, `make check` runs them."""
+    """Mark slow tests by their fixtures: `make test` skips them, `make check` runs them.
+
+    Of a test with more than two other cases, `make test` runs two.
+    """
     for item in items:
         used = getattr(item, "fixturenames", ())
         spec = getattr(item, "callspec", None)
         chosen = spec.params if spec is not None else {}
         if "_full_suite" in used or any(chosen.get(port) in REAL[port] for port in REAL):
             item.add_marker(pytest.mark.full)
+    for item in beyond_sample(items):
+        item.add_marker(pytest.mark.full)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -88,6 +96,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_finish() -> None:
     """Enable garbage collection from now on, without the collected tests."""
     gc.freeze()
+    gc.set_threshold(*SELDOM)
     gc.enable()
 
 
@@ -199,7 +208,11 @@ def settings(database_url: str) -> Settings:
 
     The lease of a slow process does not expire.
     """
-    return defaults(database_url=database_url, heartbeat_seconds=timedelta(seconds=60))
+    return defaults(
+        database_url=database_url,
+        heartbeat_seconds=timedelta(seconds=60),
+        providers=("placeholder",),  # named, so that nothing is read to choose it
+    )
 
 
 @pytest.fixture
@@ -213,8 +226,11 @@ async def rt(settings: Settings, clock: Clock, provider: FakeProvider) -> AsyncG
 async def open_migrated(
     settings: Settings, clock: Clock, provider: FakeProvider
 ) -> AsyncGenerator[Runtime]:
-    """Open a runtime on a migrated database, with this process registered as a worker."""
-    async with open_runtime(settings) as opened:
+    """Open a runtime on a migrated database, with this process registered as a worker.
+
+    No provider is opened, as `provider` stands for all.
+    """
+    async with open_runtime(settings.model_copy(update={"providers": ()})) as opened:
         lease = WorkerLease(
             opened.db,
             heartbeat=settings.heartbeat_seconds,
@@ -224,6 +240,7 @@ async def open_migrated(
         )
         rt = replace(
             opened,
+            settings=settings,
             now=clock,
             steady=clock.steady,
             lease=lease,

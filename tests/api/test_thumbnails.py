@@ -171,6 +171,7 @@ async def test_thumbnails_are_no_orphans_and_go_with_their_file(
     assert (await client.get(address)).status_code == 410
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_the_maker_limits_itself_first(tmp_path: Path) -> None:
     """A picture that needs more memory than that ends the program, and nothing else."""
     source = tmp_path / "large.png"

@@ -40,6 +40,7 @@ def points_of(write: ast.Call) -> Iterator[str]:
         yield from (f"{event.value!s}.write", f"{event.value!s}.written")
 
 
+@pytest.mark.usefixtures("_full_suite")
 def test_every_failpoint_is_swept() -> None:
     """New, moved and missing failpoints are detected; storages share their names."""
     assert sorted(set(hits())) == sorted(point.name for point in POINTS)

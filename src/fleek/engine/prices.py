@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ def load_prices(path: Path | None) -> PriceList:
     Raises:
         ConfigurationError: The file cannot be read, or is wrong; names the line's number in the list.
     """
-    built_in = _read(BUILT_IN.read_bytes(), {})
+    built_in = _built_in()
     if path is None:
         return built_in.prices
     try:
@@ -41,6 +42,11 @@ class _File:
     def __init__(self, prices: PriceList, hardware: Hardware) -> None:
         self.prices = prices
         self.hardware = hardware
+
+
+@cache
+def _built_in() -> _File:
+    return _read(BUILT_IN.read_bytes(), {})
 
 
 def _read(content: bytes, hardware: Hardware) -> _File:
