@@ -49,6 +49,17 @@ REPLAYED: Final[dict[str, Any]] = {
 """The header of a response to a repeated request."""
 
 
+def _default(field: Any) -> Any:
+    factory = field.default_factory
+    return field.default if not callable(factory) else factory()
+
+
+DEFAULTS: Final = {
+    field.name: _default(field) for field in fields(JobRequest) if field.name != "key_id"
+}
+"""What each field of a request holds if nothing is said; see `identify`."""
+
+
 def key_of(request: Request) -> str | None:
     """Return the key of a request, None without one.
 
@@ -80,9 +91,9 @@ def identify(request: Request, wanted: JobRequest) -> RequestIdentity:
 def said(wanted: JobRequest) -> dict[str, Any]:
     """Return what a request says, in the form of JSON: see `identify`."""
     return {
-        field.name: _plain(getattr(wanted, field.name))
-        for field in fields(wanted)
-        if getattr(wanted, field.name) != _default(field) and field.name != "key_id"
+        name: _plain(value)
+        for name, default in DEFAULTS.items()
+        if (value := getattr(wanted, name)) != default
     }
 
 
@@ -128,8 +139,3 @@ def _plain(value: Any) -> Any:
         case dict() | str() | int() | float() | None:
             return value
     return asdict(value)
-
-
-def _default(field: Any) -> Any:
-    factory = field.default_factory
-    return field.default if not callable(factory) else factory()

@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -88,6 +89,7 @@ def bucket_of(caller: Caller, address: str | None) -> str | None:
     return _network(address)
 
 
+@lru_cache(MOST_BUCKETS)
 def _network(address: str) -> str | None:
     """Return the name of the network of one caller; None: it is this machine."""
     try:

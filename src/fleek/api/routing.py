@@ -17,6 +17,7 @@ from collections.abc import (
     MutableMapping,
 )
 from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar, get_origin
 
 from fastapi.dependencies.models import Dependant
@@ -113,7 +114,11 @@ class ScopedRoute(LazyRoute):
 
     def get_route_handler(self) -> Handle:
         """Return the handler with the checks before it."""
-        handle = self.checked(super().get_route_handler())
+        described = self.dependant
+        self.dependant = _without_described_headers(described)
+        handle = super().get_route_handler()
+        self.dependant = described
+        handle = self.checked(handle)
         scope = self.scope
         if scope is None:
             return handle
@@ -147,6 +152,16 @@ class StrictRoute(ScopedRoute):
             return await handle(await read_json(request) if has_body else request)
 
         return check_and_handle
+
+
+def _without_described_headers(dependant: Dependant) -> Dependant:
+    """Return a route without the headers that it declares for the description of the API alone.
+
+    Their names begin with ``_``: what needs them reads them from the request. To read and validate them
+    here as well costs a tenth of a submission.
+    """
+    read = [header for header in dependant.header_params if not header.name.startswith("_")]
+    return replace(dependant, header_params=read)
 
 
 def _requiring(kind: type[ScopedRoute], scope: Required | None) -> type[ScopedRoute]:

@@ -88,6 +88,8 @@ def find_inputs(
         InvalidInput: There are too many, or one cannot be used.
     """
     found = media_inputs(request.parameters, schema)
+    if not found:
+        return ()
     if not isinstance(provider, SupportsUpload):
         ours = [each for each in found if each.id is not None]
         if ours:

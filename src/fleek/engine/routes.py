@@ -181,10 +181,10 @@ async def _checked(rt: Runtime, request: JobRequest, candidate: _Candidate) -> R
     """
     provider = rt.providers[candidate.provider]
     schema = await _schema(provider, candidate)
-    route, parameters = candidate.route, request.parameters
+    route, parameters, translated = candidate.route, request.parameters, request
     if route is not None:
         parameters = _translated(route, request)
-    translated = replace(request, parameters=parameters)
+        translated = replace(request, parameters=parameters)
     try:
         found = find_inputs(rt, provider, schema, translated)
         if schema is not None:

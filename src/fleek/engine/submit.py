@@ -11,7 +11,7 @@ from fleek.domain.charges import priced_by, reserve
 from fleek.domain.errors import Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
-from fleek.domain.routing import Route, RouteOrder
+from fleek.domain.routing import Route, RouteOrder, Routing
 from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
 from fleek.engine.reuse import content_of, reuse_since
@@ -173,7 +173,7 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
-    job = replace(_job(rt, request, route), routing=routing)
+    job = _job(rt, request, route, routing)
     job = reserve(job, rt.prices.estimate(job.provider, job.model, priced_by(job)))
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
@@ -182,7 +182,7 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     return replace(job, content=await content_of(rt, job))
 
 
-def _job(rt: Runtime, request: JobRequest, route: Route) -> Job:
+def _job(rt: Runtime, request: JobRequest, route: Route, routing: Routing | None) -> Job:
     now = rt.now()
     run_at = now if request.run_at is None else max(request.run_at, now)
     if run_at > now + MAX_SCHEDULE:
@@ -199,6 +199,7 @@ def _job(rt: Runtime, request: JobRequest, route: Route) -> Job:
         prompt=request.prompt,
         input=route.input,
         inputs=route.inputs,
+        routing=routing,
         metadata=request.metadata,
         tags=request.tags,
         on_input_cancel=request.on_input_cancel,
