@@ -23,6 +23,7 @@ CLIENTS: Final = 32
 ROOT: Final = Path(__file__).parent.parent
 PATIENT: Final = {"MAX_WRITE_WAIT_SECONDS": "60"}
 """Other programs on a machine may delay requests for longer than they wait by default."""
+NO_THUMBNAILS: Final = {"MAKE_THUMBNAILS": "false"}  # the way of jobs is measured, not decoders
 
 UVICORN: Final = ("--loop", "uvloop", "--http", "httptools", "--no-access-log")
 
@@ -157,7 +158,8 @@ def service(
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
         port = free_port()
-        settings = {"API_PORT": str(port), "DATABASE_URL": database_url, **PATIENT, **env}
+        settings = {"API_PORT": str(port), "DATABASE_URL": database_url}
+        settings |= PATIENT | NO_THUMBNAILS | dict(env)
         api = Program(*program, "serve", *options, folder=folder, env=settings)
         stack.enter_context(api)
         Server(port, api).await_answer()

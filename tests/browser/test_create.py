@@ -134,6 +134,32 @@ def test_8_every_field_of_a_model_is_in_the_form(
     assert len(SCHEMAS) >= 20
 
 
+def test_8_a_width_and_a_height_are_chosen_by_their_shape(
+    open_tab: Open, service: Service
+) -> None:
+    """The shapes keep the pixels of the defaults within the limits; the numbers are behind "More"."""
+    tab = open_tab(service, forgiving=True)
+    model = service.http.get("/api/v1/models").json()[0]
+    side = {"type": "integer", "default": 1024, "minimum": 256, "maximum": 1280, "multipleOf": 64}
+    schema = {"type": "object", "properties": {"width": side, "height": side}}
+    listed = [{**model, "name": "fleek/sides", "default": True, "parameters": schema}]
+    tab.page.route("**/api/v1/models*", lambda route: route.fulfill(json=listed))
+    tab.page.route("**/api/v1/generate", lambda route: route.fulfill(status=422, json={}))
+    page = tab.go()
+    page.fill("#prompt", "eight")
+
+    page.click('.shapes label:has-text("3:2")')
+    wide = submitted(tab)
+    page.click('.shapes button:has-text("More")')
+    page.fill('[data-field="height"] input[type="number"]', "512")
+    typed = submitted(tab)
+    page.click('.shapes label:has-text("1:1")')
+
+    assert wide["parameters"] == {"width": 1216, "height": 832}
+    assert typed["parameters"] == {"width": 1216, "height": 512}
+    assert "parameters" not in submitted(tab)
+
+
 def test_9_defaults_are_not_sent(tab: Tab) -> None:
     """A default that is chosen again is left out; only what was changed is sent."""
     page = tab.go()
