@@ -12,8 +12,9 @@ RUN pip install uv==0.13.8 && python -m venv --without-pip /opt/fleek
 COPY requirements.lock ./
 RUN uv pip install --python /opt/fleek/bin/python --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
+COPY packages ./packages
 COPY src ./src
-RUN uv pip install --python /opt/fleek/bin/python --no-deps .
+RUN uv pip install --python /opt/fleek/bin/python --no-deps ./packages/client .
 
 FROM python:3.13-slim-bookworm
 RUN groupadd --gid 10001 fleek \

@@ -29,9 +29,9 @@ $(VENV)/.boot:
 	@$(PY) -m pip install -q --disable-pip-version-check uv
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.boot pyproject.toml requirements.lock
+$(VENV)/.run: $(VENV)/.boot pyproject.toml packages/client/pyproject.toml requirements.lock
 	@$(UV) install -q --python $(PY) --require-hashes -r requirements.lock
-	@$(UV) install -q --python $(PY) --no-deps -e .
+	@$(UV) install -q --python $(PY) --no-deps -e packages/client -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
@@ -116,8 +116,8 @@ release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CO
 	@$(MAKE) --no-print-directory docs
 
 lock: $(VENV)/.boot ## Refresh the locked dependencies
-	@$(UV) compile -q pyproject.toml --extra all --universal --generate-hashes --no-header -o requirements.lock
-	@$(UV) compile -q pyproject.toml --all-extras --group dev --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
+	@$(UV) compile -q pyproject.toml --extra all --no-emit-package fleek-client --universal --generate-hashes --no-header -o requirements.lock
+	@$(UV) compile -q pyproject.toml --all-extras --group dev --no-emit-package fleek-client --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove what was installed and made
 	@rm -rf $(VENV) $(PYTHONS:%=.venv-%) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

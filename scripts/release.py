@@ -12,7 +12,11 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 CHANGELOG: Final = ROOT / "CHANGELOG.md"
-PACKAGE: Final = ROOT / "src" / "fleek" / "__init__.py"
+VERSIONED: Final = (
+    ROOT / "src" / "fleek" / "__init__.py",
+    ROOT / "pyproject.toml",
+    ROOT / "packages" / "client" / "pyproject.toml",
+)
 UNRELEASED: Final = "## [Unreleased]\n"
 VERSION: Final = re.compile(r"\d+\.\d+\.\d+")
 
@@ -33,21 +37,24 @@ def cut(changelog: str, version: str, day: date) -> tuple[str, str]:
     return f"{before}{UNRELEASED}\n{heading}{rest}", notes.strip() + "\n"
 
 
-def with_version(package: str, version: str) -> str:
-    """Return the package's text with another version."""
-    return re.sub(
-        r'^__version__ = ".*"$', f'__version__ = "{version}"', package, flags=re.MULTILINE
-    )
+def with_version(text: str, version: str) -> str:
+    """Return the text of a file with another version of the packages."""
+    for pattern in (r'^__version__ = "(.*)"$', r'^version = "(.*)"', r'"fleek-client==(.*)"'):
+        text = re.sub(
+            pattern, lambda found: found[0].replace(found[1], version), text, flags=re.MULTILINE
+        )
+    return text
 
 
 def main(version: str) -> None:
-    """Write both files, and print the notes."""
+    """Write the files, and print the notes."""
     try:
         changelog, notes = cut(CHANGELOG.read_text(), version, datetime.now(UTC).date())
     except ValueError as error:
         sys.exit(str(error))
     CHANGELOG.write_text(changelog)
-    PACKAGE.write_text(with_version(PACKAGE.read_text(), version))
+    for path in VERSIONED:
+        path.write_text(with_version(path.read_text(), version))
     sys.stdout.write(notes)
 
 

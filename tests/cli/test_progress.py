@@ -14,7 +14,7 @@ from fleek.cli import models, progress
 from fleek.cli.present import duration, short, size, table
 from fleek.cli.progress import Lines, Picture, Silence, display
 from fleek.cli.screen import Screen
-from fleek.schemas import JobRead, ModelRead
+from fleek.client.models import JobRead, ModelRead
 
 Maker = Callable[..., dict[str, Any]]
 
@@ -45,7 +45,7 @@ def screen() -> Screen:
 @pytest.fixture
 def jobs(a_job: Maker) -> Callable[..., JobRead]:
     """Return a factory of jobs with different ids."""
-    return lambda status, **changes: JobRead.model_validate(
+    return lambda status, **changes: JobRead.from_json(
         a_job(status, **{"id": str(uuid4()), **changes})
     )
 

@@ -31,7 +31,7 @@ from fleek import (
     Unsupported,
     WaitTimeout,
 )
-from fleek.client import RetryPolicy, wire
+from fleek.client import RetryPolicy, exchange, wire
 from fleek.client.retry_policy import WaitDeadline
 from fleek.domain.errors import FieldError
 from fleek.domain.job import Status
@@ -551,7 +551,7 @@ def test_a_429_without_a_delay_has_a_default() -> None:
     response = httpx2.Response(429, json={}, request=httpx2.Request("GET", "http://fleek.test"))
 
     with pytest.raises(TooMany) as caught:
-        wire.read(response, b"[]")
+        exchange.read(response, b"[]")
 
     assert caught.value.retry_after == timedelta(seconds=1)
 

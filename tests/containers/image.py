@@ -67,10 +67,11 @@ def build(root: Path) -> Image:
     context = root / "build"
     copy_context(context)
     python = _environment(image)
-    _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", root, cwd=context)
-    wheel = next(root.glob("*.whl"))
+    for project in (context / "packages/client", context):
+        _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", root, cwd=project)
+    wheels = root.glob("*.whl")
     options = ["--no-deps", "--no-index", "--offline", "--no-cache", "--compile-bytecode"]
-    _run(BIN / "uv", "pip", "install", "-q", "--python", python, *options, wheel, cwd=root)
+    _run(BIN / "uv", "pip", "install", "-q", "--python", python, *options, *wheels, cwd=root)
     shutil.rmtree(context)
     image.clear()
     for path in (image.program, *image.program.rglob("*")):

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from scripts.release import CHANGELOG, PACKAGE, UNRELEASED, cut, with_version
+from scripts.release import CHANGELOG, UNRELEASED, VERSIONED, cut, with_version
 
 DAY = date(2026, 12, 24)
 
@@ -39,4 +39,7 @@ def test_an_invalid_release_is_refused(changelog: str, version: str) -> None:
 def test_the_project_s_files_can_be_released() -> None:
     """They have the format that the script expects."""
     assert UNRELEASED in CHANGELOG.read_text()
-    assert '__version__ = "9.9.9"' in with_version(PACKAGE.read_text(), "9.9.9")
+    package, fleek, client = (with_version(path.read_text(), "9.9.9") for path in VERSIONED)
+    assert '__version__ = "9.9.9"' in package
+    assert '"fleek-client==9.9.9",' in fleek
+    assert '\nversion = "9.9.9"' in client

@@ -11,7 +11,7 @@ from fleek.cli.job_options import job_request
 from fleek.cli.options import Session, command, connected
 
 if TYPE_CHECKING:
-    from fleek.schemas import JobRead
+    from fleek.client.models import JobRead
 
 app = typer.Typer()
 

@@ -12,7 +12,7 @@ from fleek.cli.options import Session, command, connected
 from fleek.domain.job import Status
 
 if TYPE_CHECKING:
-    from fleek.schemas.batches import BatchRead
+    from fleek.client.models import BatchRead
 
 app = typer.Typer()
 batch = typer.Typer(no_args_is_help=True)
@@ -60,7 +60,7 @@ def list_batches(
     """List batches, newest first: id, status, and the number of members by status."""
     found = list(session.client.batches.list(limit=limit))
     if session.screen.as_json:
-        session.screen.json([each.model_dump(mode="json") for each in found])
+        session.screen.json([each.to_dict() for each in found])
         return
     for each in found:
         session.screen.data(each.id, each.status.value, _counts(each))
@@ -143,6 +143,6 @@ def _counts(found: "BatchRead") -> str:
 
 def _write(session: Session, found: "BatchRead", *fields: object) -> None:
     if session.screen.as_json:
-        session.screen.json(found.model_dump(mode="json"))
+        session.screen.json(found.to_dict())
     else:
         session.screen.data(*fields)

@@ -16,8 +16,10 @@ from fleek.cli.screen import Screen
 from fleek.domain.errors import FleekError
 
 if TYPE_CHECKING:
+    from fleek.client.models import BudgetRead, EstimateRead
     from fleek.engine.runtime import Runtime
-    from fleek.schemas.costs import BudgetChange, BudgetRead, EstimateRead
+    from fleek.schemas import costs as schemas
+    from fleek.schemas.costs import BudgetChange
 
 UNKNOWN = "unknown"
 NONE = "none"  # in place of a limit
@@ -61,7 +63,7 @@ def write_estimates(session: Session, prompts: Sequence[str], request: Mapping[s
 def _write(session: Session, found: "EstimateRead") -> Exit:
     screen = session.screen
     if screen.as_json:
-        screen.json_line(found.model_dump(mode="json"))
+        screen.json_line(found.to_dict())
     else:
         route = found.route
         place = ("", "") if route is None else (route.provider, route.model_name)
@@ -108,7 +110,7 @@ def usage(
     }
     found = session.client.usage(group_by, tenant=tenant, **days)
     if session.screen.as_json:
-        session.screen.json(found.model_dump(mode="json"))
+        session.screen.json(found.to_dict())
         return
     for row in found.rows:
         session.screen.data(row.name or "-", row.attempts, row.unknown, row.cost, row.reserved)
@@ -136,7 +138,7 @@ def list_budgets(*, tenant: TenantOption = None, session: Session) -> None:
     """
     found = session.client.budgets(tenant)
     if session.screen.as_json:
-        session.screen.json([budget.model_dump(mode="json") for budget in found])
+        session.screen.json([budget.to_dict() for budget in found])
         return
     for budget in found:
         session.screen.data(*_line(budget))
@@ -208,6 +210,6 @@ async def _set_budget(change: "BudgetChange", screen: Screen, rt: "Runtime") -> 
         screen.data(*_line(budget))
 
 
-def _line(budget: "BudgetRead") -> tuple[str, ...]:
+def _line(budget: "BudgetRead | schemas.BudgetRead") -> tuple[str, ...]:
     amounts = (budget.limit, budget.spent, budget.reserved, budget.left)
     return (budget.tenant or "-", budget.key or "-", budget.period.value, *amounts)

@@ -13,8 +13,8 @@ from fleek.domain.provider_logs import NOTHING, LogPlace, growth
 
 if TYPE_CHECKING:
     from fleek.client import Client
+    from fleek.client.models import JobRead
     from fleek.client.retry_policy import WaitDeadline
-    from fleek.schemas import JobRead
 
 
 POLL_SECONDS: Final = 2.0  # of logs, without a stream

@@ -21,7 +21,7 @@ from fleek.domain.errors import FleekError
 from fleek.domain.job import Status
 
 if TYPE_CHECKING:
-    from fleek.schemas import JobRead
+    from fleek.client.models import JobRead
 
 
 GO_ON: Final = "What was accepted continues; the same command goes on with it."

@@ -11,7 +11,7 @@ from fleek.cli.present import short
 from fleek.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from fleek.schemas import ModelRead
+    from fleek.client.models import ModelRead
 
 app = typer.Typer()
 
@@ -50,7 +50,7 @@ def models(
     else:
         shown = [session.client.model(name)]
     if screen.as_json:
-        documents = [model.model_dump(mode="json") for model in shown]
+        documents = [model.to_dict() for model in shown]
         screen.json(documents if name is None else documents[0])
     elif name is None:
         _list(screen, shown)

@@ -11,7 +11,7 @@ from fleek.cli.screen import Outlet
 
 if TYPE_CHECKING:
     from fleek.client import Client
-    from fleek.schemas import JobRead
+    from fleek.client.models import JobRead
 
 STDOUT: Final = "-"
 CHUNK: Final = 1_048_576  # bytes

@@ -9,7 +9,7 @@ from fleek.cli.screen import Screen, clean
 from fleek.domain.job import Status
 
 if TYPE_CHECKING:
-    from fleek.schemas import JobRead, OutputRead
+    from fleek.client.models import JobRead, OutputRead
 
 ROOM_OF_OTHERS = 36 + 12 + 7 + 3 * 2  # id, status, age, and the gaps between
 
@@ -24,7 +24,7 @@ MARKS = {
 
 def document(job: "JobRead") -> dict[str, Any]:
     """Return the job as the server's JSON."""
-    return job.model_dump(mode="json")
+    return job.to_dict()
 
 
 def short(text: str, width: int) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from fleek.client import Client
-    from fleek.schemas import JobRead
+    from fleek.client.models import JobRead
 
 
 ROWS = 10  # jobs shown at once; the others are only counted

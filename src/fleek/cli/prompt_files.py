@@ -18,7 +18,7 @@ from fleek.domain.job import Status
 
 if TYPE_CHECKING:
     from fleek.client import Client
-    from fleek.schemas import JobRead
+    from fleek.client.models import JobRead
 
 JOURNAL: Final = ".fleek-jobs.jsonl"
 MAX_PROMPTS: Final = 10_000

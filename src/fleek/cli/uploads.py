@@ -20,6 +20,6 @@ def upload(
     for file in files:
         made = session.client.upload(file)
         if session.screen.as_json:
-            session.screen.json_line(made.model_dump(mode="json"))
+            session.screen.json_line(made.to_dict())
         else:
             session.screen.data(made.reference)

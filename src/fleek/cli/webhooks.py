@@ -12,9 +12,8 @@ from fleek.cli.screen import Screen
 from fleek.domain.webhooks import DeliveryState
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from fleek.schemas.webhooks import DeliveryRead, EndpointRead
+    from fleek.client.models import DeliveryRead, EndpointRead
+    from fleek.client.wire_model import WireModel
 
 TEST_SECONDS: Final = 30.0  # for the outcome of a test: an attempt takes 15 at most
 LOOK_SECONDS: Final = 0.2
@@ -165,11 +164,11 @@ def replay(delivery_ids: DeliveryIds, *, session: Session) -> None:
         _write(session.screen, delivery, delivery.id, delivery.state.value)
 
 
-def _document(value: "BaseModel") -> Any:
-    return value.model_dump(mode="json")
+def _document(value: "WireModel") -> Any:
+    return value.to_dict()
 
 
-def _write(screen: Screen, value: "BaseModel", *fields: object) -> None:
+def _write(screen: Screen, value: "WireModel", *fields: object) -> None:
     if screen.as_json:
         screen.json_line(_document(value))
     else:

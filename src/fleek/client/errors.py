@@ -24,8 +24,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-import httpx2
-
 from fleek.domain.errors import (
     BudgetExceeded,
     Conflict,
@@ -45,7 +43,9 @@ from fleek.domain.errors import (
 )
 
 if TYPE_CHECKING:
-    from fleek.schemas import JobRead
+    import httpx2
+
+    from fleek.client.models import JobRead
 
 
 class ClientError(FleekError):
@@ -134,7 +134,7 @@ REFUSALS: Final[Mapping[int, type[RequestError]]] = {
 LOCATIONS: Final[Mapping[str, ErrorLocation]] = {name: name for name in get_args(ErrorLocation)}
 
 
-def parsed(response: httpx2.Response, content: bytes) -> Any:
+def parsed(response: "httpx2.Response", content: bytes) -> Any:
     """Return the JSON of an answer.
 
     Raises:
@@ -152,14 +152,14 @@ def parsed(response: httpx2.Response, content: bytes) -> Any:
     )
 
 
-def refusal(response: httpx2.Response, content: bytes) -> FleekError:
+def refusal(response: "httpx2.Response", content: bytes) -> FleekError:
     """Return the error for an answer that refuses a request; it has the id of the request."""
     error = _refusal(response, content)
     error.request_id = response.headers.get("x-request-id")
     return error
 
 
-def _refusal(response: httpx2.Response, content: bytes) -> FleekError:
+def _refusal(response: "httpx2.Response", content: bytes) -> FleekError:
     try:
         problem = parsed(response, content)
     except ServerError as error:
@@ -203,7 +203,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _retry_after(response: httpx2.Response) -> timedelta | None:
+def _retry_after(response: "httpx2.Response") -> timedelta | None:
     asked = response.headers.get("retry-after", "")
     if not (asked.isascii() and asked.isdigit()):  # a date, or nothing: the retry policy decides
         return None

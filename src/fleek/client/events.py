@@ -8,14 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-import httpx2
-
 from fleek.client import wire
 from fleek.client.errors import ServerError
-from fleek.schemas.events import JobEvent, LogText
+from fleek.client.models import JobEvent, LogText
 
 DONE: Final = b"event: done\ndata: {}\n\n"  # stands for an answer without content
-STREAM_TIMEOUT: Final = httpx2.Timeout(45.0, connect=5.0)  # it sends something every 15 seconds
 INTERNAL: Final = frozenset({"hello", "lagging"})
 
 

@@ -14,9 +14,9 @@ from fleek.client.errors import (
     ServerUnreachable,
     WaitTimeout,
 )
+from fleek.client.models import JobRead
 from fleek.domain.errors import FleekError, TooMany
 from fleek.domain.job import TERMINAL, Status
-from fleek.schemas import JobRead
 
 MAX_RETRY_DELAY: Final = 10.0  # seconds; a longer Retry-After is not waited for
 

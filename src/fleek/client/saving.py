@@ -9,8 +9,8 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, cast
 
 from fleek.client.errors import NotSaved, ResponseLost
+from fleek.client.models import JobRead, OutputRead
 from fleek.domain.errors import Gone, NotFound
-from fleek.schemas import JobRead, OutputRead
 
 MAX_IN_MEMORY: Final = 8 * 1_048_576  # bytes of a file that is read or opened
 EXTENSIONS: Final = {

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from fleek.client import wire
 from fleek.client.errors import InvalidSignature
+from fleek.client.models import JobRead
 from fleek.domain.errors import ConfigurationError
-from fleek.schemas import JobRead
 from fleek.system_clock import wall_time
 
 TOLERANCE: Final = timedelta(minutes=5)

@@ -20,10 +20,10 @@ from pydantic import Field
 
 from fleek import __version__
 from fleek.client import AsyncClient, JobFailed, WaitTimeout
+from fleek.client.models import JobRead
 from fleek.domain.errors import FleekError, InvalidInput
 from fleek.domain.job import Status
 from fleek.mcp_server.views import JobsView, JobView, ModelsView, ModelView, UploadView
-from fleek.schemas import JobRead
 
 MAX_WAIT_SECONDS: Final = 600
 MAX_LISTED: Final = 100
@@ -173,7 +173,7 @@ class Tools:
     async def _upload(self, ctx: Call, file: Path | bytes) -> UploadView:
         async with self._client(ctx) as client:
             made = await client.upload(file)
-        return UploadView.model_validate(made.model_dump())
+        return UploadView.model_validate(made.to_dict())
 
     def _file(self, path: str) -> Path:
         """Return a file that may be uploaded: what the model asks for may be another's idea."""

@@ -14,7 +14,7 @@ import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
 
 from fleek.client import AsyncClient
-from fleek.client.wire import LOOPBACK, server_url
+from fleek.client.exchange import LOOPBACK, server_url
 from fleek.domain.errors import ConfigurationError
 from fleek.mcp_server.tools import Tools, server_of
 

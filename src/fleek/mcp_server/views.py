@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from fleek.client.models import JobRead, ModelRead
 from fleek.domain.job import TERMINAL
-from fleek.schemas import JobRead, ModelRead
 
 
 class FileView(BaseModel):
@@ -53,7 +53,7 @@ class JobView(BaseModel):
             queue_position=job.queue_position,
             created_at=job.created_at,
             error=job.error_message or job.error_code or waits_for,
-            files=[FileView.model_validate(output.model_dump()) for output in job.outputs],
+            files=[FileView.model_validate(output.to_dict()) for output in job.outputs],
         )
 
 

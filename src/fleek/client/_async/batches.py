@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.paging import paged
 from fleek.client.errors import ClientError
+from fleek.client.models import BatchRead, BatchStatus
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline
-from fleek.schemas.batches import BatchRead, BatchStatus
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 
 class AsyncBatches:
     """Many requests in one call: `client.batches`."""
 
-    def __init__(self, connection: AsyncConnection, retry_policy: RetryPolicy) -> None:
+    def __init__(self, connection: "AsyncConnection", retry_policy: RetryPolicy) -> None:
         self._connection = connection
         self._retry_policy = retry_policy
 

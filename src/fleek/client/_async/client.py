@@ -1,15 +1,15 @@
 """The asynchronous client; the synchronous one is made from this folder."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
-
-import httpx2
+from typing import TYPE_CHECKING, Any, Self
 
 from fleek.client._async.batches import AsyncBatches
-from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.submissions import AsyncSubmissions
 from fleek.client._async.webhooks import AsyncWebhooks
 from fleek.client.retry_policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 class AsyncClient(AsyncSubmissions):
@@ -28,7 +28,7 @@ class AsyncClient(AsyncSubmissions):
         *,
         api_key: str | None = None,
         timeout: float = 30.0,
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: "httpx2.AsyncBaseTransport | None" = None,
         retry_policy: RetryPolicy | None = None,
         event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
@@ -41,6 +41,8 @@ class AsyncClient(AsyncSubmissions):
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
+        from fleek.client._async.connection import AsyncConnection  # noqa: PLC0415 - loads httpx2
+
         self._retry_policy = retry_policy or RetryPolicy()
         self._connection = AsyncConnection(
             url,

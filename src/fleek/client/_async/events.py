@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from fleek.client._async.connection import AsyncConnection
 from fleek.client.errors import ClientError
 from fleek.client.events import EventParser, Reader
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 T = TypeVar("T")
 Notify = Callable[[bool], None]
 
 
 async def follow(
-    connection: AsyncConnection,
+    connection: "AsyncConnection",
     path: str,
     retry_policy: RetryPolicy,
     read: Reader[T],

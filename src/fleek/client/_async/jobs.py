@@ -4,19 +4,21 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import saving, wire
-from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.events import follow
 from fleek.client._async.paging import paged
 from fleek.client._async.results import AsyncResult
 from fleek.client.errors import ClientError
 from fleek.client.events import Event, LogPiece, read_event, read_piece
+from fleek.client.models import JobCancelled, JobRead
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Kind, Status
-from fleek.schemas import JobCancelled, JobRead
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 
 async def until_completed(
@@ -49,7 +51,7 @@ async def until_completed(
 class AsyncJobs:
     """Jobs that were submitted; part of `AsyncClient`."""
 
-    _connection: AsyncConnection
+    _connection: "AsyncConnection"
     _retry_policy: RetryPolicy
 
     async def status(self, job_id: UUID | str) -> JobRead:

@@ -1,17 +1,19 @@
 """Lists of the asynchronous client, page by page."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleek.client import wire
-from fleek.client._async.connection import AsyncConnection
 from fleek.client.wire import ModelT
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 PAGE: Final = 100  # items per request
 
 
 async def paged(
-    connection: AsyncConnection,
+    connection: "AsyncConnection",
     path: str,
     kind: type[ModelT],
     filters: Mapping[str, Any],

@@ -1,19 +1,21 @@
 """Results of the asynchronous client: the outputs of a completed job, to save, read or open."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 from fleek.client import saving, wire
-from fleek.client._async.connection import AsyncConnection
+from fleek.client.models import JobRead, OutputRead
 from fleek.domain.errors import NotFound
-from fleek.schemas import JobRead, OutputRead
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 
 class AsyncOutput:
     """One file that a job has made. What is known of it is in `info`."""
 
-    def __init__(self, job: JobRead, info: OutputRead, connection: AsyncConnection) -> None:
+    def __init__(self, job: JobRead, info: OutputRead, connection: "AsyncConnection") -> None:
         self.info = info
         self._job = job
         self._connection = connection
@@ -80,7 +82,7 @@ class AsyncOutput:
 class AsyncResult:
     """A completed job with its outputs."""
 
-    def __init__(self, job: JobRead, connection: AsyncConnection) -> None:
+    def __init__(self, job: JobRead, connection: "AsyncConnection") -> None:
         self.job = job
         self.outputs = tuple(AsyncOutput(job, info, connection) for info in job.outputs)
 

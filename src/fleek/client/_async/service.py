@@ -2,20 +2,20 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._async.connection import AsyncConnection
-from fleek.schemas import ModelRead
-from fleek.schemas.costs import BudgetRead, UsageRead
-from fleek.schemas.uploads import UploadRead
+from fleek.client.models import BudgetRead, ModelRead, UploadRead, UsageRead
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 
 class AsyncService:
     """What a server has besides jobs; part of `AsyncClient`."""
 
-    _connection: AsyncConnection
+    _connection: "AsyncConnection"
 
     async def usage(
         self,

@@ -9,8 +9,7 @@ from fleek.client._async.jobs import AsyncJobs
 from fleek.client._async.results import AsyncResult
 from fleek.client._async.service import AsyncService
 from fleek.client.job_options import JobOptions, file_in, job_fields, prompt_of
-from fleek.schemas import JobRead
-from fleek.schemas.costs import EstimateRead
+from fleek.client.models import EstimateRead, JobRead
 
 
 class AsyncSubmissions(AsyncJobs, AsyncService):

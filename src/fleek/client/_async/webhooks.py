@@ -1,25 +1,28 @@
 """Webhooks in the asynchronous client: endpoints, and the log of deliveries."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._async.connection import AsyncConnection
 from fleek.client._async.paging import paged
-from fleek.domain.webhooks import DeliveryState
-from fleek.schemas.webhooks import (
+from fleek.client.models import (
     DeliveryDetail,
     DeliveryRead,
     EndpointCreated,
     EndpointRead,
     SecretRead,
 )
+from fleek.domain.webhooks import DeliveryState
+
+if TYPE_CHECKING:
+    from fleek.client._async.connection import AsyncConnection
 
 
 class AsyncWebhooks:
     """The webhooks of the tenant. All methods raise errors of `fleek.client.errors`."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: "AsyncConnection") -> None:
         self._connection = connection
 
     async def endpoints(self) -> list[EndpointRead]:

@@ -5,21 +5,23 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._sync.connection import Connection
 from fleek.client._sync.paging import paged
 from fleek.client.errors import ClientError
+from fleek.client.models import BatchRead, BatchStatus
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline
-from fleek.schemas.batches import BatchRead, BatchStatus
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 
 class Batches:
     """Many requests in one call: `client.batches`."""
 
-    def __init__(self, connection: Connection, retry_policy: RetryPolicy) -> None:
+    def __init__(self, connection: "Connection", retry_policy: RetryPolicy) -> None:
         self._connection = connection
         self._retry_policy = retry_policy
 

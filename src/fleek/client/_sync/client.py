@@ -3,15 +3,15 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
-
-import httpx2
+from typing import TYPE_CHECKING, Any, Self
 
 from fleek.client._sync.batches import Batches
-from fleek.client._sync.connection import Connection
 from fleek.client._sync.submissions import Submissions
 from fleek.client._sync.webhooks import Webhooks
 from fleek.client.retry_policy import RetryPolicy
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 class Client(Submissions):
@@ -30,7 +30,7 @@ class Client(Submissions):
         *,
         api_key: str | None = None,
         timeout: float = 30.0,
-        transport: httpx2.BaseTransport | None = None,
+        transport: "httpx2.BaseTransport | None" = None,
         retry_policy: RetryPolicy | None = None,
         event_hooks: Mapping[str, list[Callable[..., Any]]] | None = None,
     ) -> None:
@@ -43,6 +43,8 @@ class Client(Submissions):
         Raises:
             ConfigurationError: `url` or `api_key` cannot be used.
         """
+        from fleek.client._sync.connection import Connection  # noqa: PLC0415 - loads httpx2
+
         self._retry_policy = retry_policy or RetryPolicy()
         self._connection = Connection(
             url,

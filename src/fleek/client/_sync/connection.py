@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, Final, TypeVar
 
 import httpx2
 
-from fleek.client import errors, saving, wire
+from fleek.client import errors, exchange, saving, wire
 from fleek.client.errors import ServerError
-from fleek.client.events import DONE, STREAM_TIMEOUT
+from fleek.client.events import DONE
 from fleek.client.retry_policy import RetryPolicy
 from fleek.domain.errors import FleekError
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 Write = Callable[[], AbstractContextManager[saving.HashedFile]]
 
+STREAM_TIMEOUT: Final = httpx2.Timeout(45.0, connect=5.0)  # it sends something every 15 seconds
 MAX_HOPS: Final = 3  # redirects of one download
 
 
@@ -41,7 +42,7 @@ class Connection:
         self._bearer = wire.bearer(api_key)
         self._retry_policy = retry_policy
         self._http = httpx2.Client(
-            transport=transport, event_hooks=event_hooks, **wire.options(url, timeout)
+            transport=transport, event_hooks=event_hooks, **exchange.options(url, timeout)
         )
 
     @property
@@ -61,7 +62,7 @@ class Connection:
         idempotent: bool = True,
         accept_statuses: Container[int] = (),
         **request: Any,
-    ) -> wire.Answer:
+    ) -> exchange.Answer:
         """Send a request and return its JSON answer.
 
         Args:
@@ -112,7 +113,7 @@ class Connection:
         """
         headers = {} if last_event_id is None else {"last-event-id": last_event_id}
         request = self._request("GET", path, headers=headers, timeout=STREAM_TIMEOUT)
-        with wire.translate_errors(self._http.base_url):
+        with exchange.translate_errors(self._http.base_url):
             response = self._http.send(request, stream=True)
             try:
                 if response.status_code == 204:
@@ -140,30 +141,30 @@ class Connection:
 
     def _send(
         self, method: str, path: str, *, accept_statuses: Container[int], **request: Any
-    ) -> wire.Answer:
-        with wire.translate_errors(self._http.base_url):
+    ) -> exchange.Answer:
+        with exchange.translate_errors(self._http.base_url):
             response = self._http.send(self._request(method, path, **request), stream=True)
             try:
-                return wire.read(
+                return exchange.read(
                     response, self._content(response), accept_statuses=accept_statuses
                 )
             finally:
                 response.close()
 
     def _text(self, path: str) -> str:
-        with wire.translate_errors(self._http.base_url):
+        with exchange.translate_errors(self._http.base_url):
             response = self._http.send(self._request("GET", path), stream=True)
             try:
                 content = self._content(response)
             finally:
                 response.close()
-        return wire.read_text(response, content)
+        return exchange.read_text(response, content)
 
     def _request(self, method: str, url: httpx2.URL | str, **options: Any) -> httpx2.Request:
         request = self._http.build_request(method, url, **options)
         if "content" in options and "content-type" not in options.get("headers", ()):
             request.headers["content-type"] = "application/json"
-        if self._bearer and wire.same_origin(request.url, self._http.base_url):
+        if self._bearer and exchange.same_origin(request.url, self._http.base_url):
             request.headers["authorization"] = self._bearer
         return request
 
@@ -177,14 +178,14 @@ class Connection:
 
     def _fetch(self, url: httpx2.URL | str, write: Write) -> BinaryIO:
         for _ in range(MAX_HOPS + 1):
-            with wire.translate_errors(self._http.base_url):
+            with exchange.translate_errors(self._http.base_url):
                 response = self._http.send(self._request("GET", url), stream=True)
                 try:
                     if response.is_success:
                         return self._save(response, write)
                     if not response.is_redirect:
                         raise errors.refusal(response, self._content(response))
-                    url = wire.next_hop(response)
+                    url = exchange.next_hop(response)
                 finally:
                     response.close()
         raise ServerError("too many redirects of the download")

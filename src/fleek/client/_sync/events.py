@@ -4,19 +4,21 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from fleek.client._sync.connection import Connection
 from fleek.client.errors import ClientError
 from fleek.client.events import EventParser, Reader
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 T = TypeVar("T")
 Notify = Callable[[bool], None]
 
 
 def follow(
-    connection: Connection,
+    connection: "Connection",
     path: str,
     retry_policy: RetryPolicy,
     read: Reader[T],

@@ -6,19 +6,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import saving, wire
-from fleek.client._sync.connection import Connection
 from fleek.client._sync.events import follow
 from fleek.client._sync.paging import paged
 from fleek.client._sync.results import Result
 from fleek.client.errors import ClientError
 from fleek.client.events import Event, LogPiece, read_event, read_piece
+from fleek.client.models import JobCancelled, JobRead
 from fleek.client.retry_policy import RetryPolicy, WaitDeadline, completed
 from fleek.domain.job import Kind, Status
-from fleek.schemas import JobCancelled, JobRead
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 
 def until_completed(
@@ -51,7 +53,7 @@ def until_completed(
 class Jobs:
     """Jobs that were submitted; part of `Client`."""
 
-    _connection: Connection
+    _connection: "Connection"
     _retry_policy: RetryPolicy
 
     def status(self, job_id: UUID | str) -> JobRead:

@@ -3,17 +3,19 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleek.client import wire
-from fleek.client._sync.connection import Connection
 from fleek.client.wire import ModelT
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 PAGE: Final = 100  # items per request
 
 
 def paged(
-    connection: Connection,
+    connection: "Connection",
     path: str,
     kind: type[ModelT],
     filters: Mapping[str, Any],

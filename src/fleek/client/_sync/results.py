@@ -3,19 +3,21 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 from fleek.client import saving, wire
-from fleek.client._sync.connection import Connection
+from fleek.client.models import JobRead, OutputRead
 from fleek.domain.errors import NotFound
-from fleek.schemas import JobRead, OutputRead
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 
 class Output:
     """One file that a job has made. What is known of it is in `info`."""
 
-    def __init__(self, job: JobRead, info: OutputRead, connection: Connection) -> None:
+    def __init__(self, job: JobRead, info: OutputRead, connection: "Connection") -> None:
         self.info = info
         self._job = job
         self._connection = connection
@@ -82,7 +84,7 @@ class Output:
 class Result:
     """A completed job with its outputs."""
 
-    def __init__(self, job: JobRead, connection: Connection) -> None:
+    def __init__(self, job: JobRead, connection: "Connection") -> None:
         self.job = job
         self.outputs = tuple(Output(job, info, connection) for info in job.outputs)
 

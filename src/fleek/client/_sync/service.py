@@ -4,20 +4,20 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._sync.connection import Connection
-from fleek.schemas import ModelRead
-from fleek.schemas.costs import BudgetRead, UsageRead
-from fleek.schemas.uploads import UploadRead
+from fleek.client.models import BudgetRead, ModelRead, UploadRead, UsageRead
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 
 class Service:
     """What a server has besides jobs; part of `Client`."""
 
-    _connection: Connection
+    _connection: "Connection"
 
     def usage(
         self,

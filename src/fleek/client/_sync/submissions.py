@@ -11,8 +11,7 @@ from fleek.client._sync.jobs import Jobs
 from fleek.client._sync.results import Result
 from fleek.client._sync.service import Service
 from fleek.client.job_options import JobOptions, file_in, job_fields, prompt_of
-from fleek.schemas import JobRead
-from fleek.schemas.costs import EstimateRead
+from fleek.client.models import EstimateRead, JobRead
 
 
 class Submissions(Jobs, Service):

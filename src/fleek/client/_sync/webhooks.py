@@ -3,25 +3,28 @@
 # Made by scripts/make_sync_client.py from the file of this name in _async; edit that.
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fleek.client import wire
-from fleek.client._sync.connection import Connection
 from fleek.client._sync.paging import paged
-from fleek.domain.webhooks import DeliveryState
-from fleek.schemas.webhooks import (
+from fleek.client.models import (
     DeliveryDetail,
     DeliveryRead,
     EndpointCreated,
     EndpointRead,
     SecretRead,
 )
+from fleek.domain.webhooks import DeliveryState
+
+if TYPE_CHECKING:
+    from fleek.client._sync.connection import Connection
 
 
 class Webhooks:
     """The webhooks of the tenant. All methods raise errors of `fleek.client.errors`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: "Connection") -> None:
         self._connection = connection
 
     def endpoints(self) -> list[EndpointRead]:
