@@ -45,6 +45,10 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         errors.InvalidInput,
         "Webhooks may not be sent to this address; see [Receive webhooks](../how-to/receive-webhooks.md).",
     ),
+    "max_cost_exceeded": (
+        errors.BudgetExceeded,
+        "The job would cost more than its `max_cost`, or its price is not known.",
+    ),
     "batch_cancelled": (
         errors.Conflict,
         "The batch was cancelled while its members were being accepted.",

@@ -257,3 +257,18 @@ async def test_only_operators_set_budgets(callers: Callers, subtests: pytest.Sub
             assert answer.status_code == status
     left = await callers.call("operator", "GET", "budgets", params={"tenant": "*"})
     assert [(one["tenant"], one["key"]) for one in left.json()] == [("acme", callers.keys["acme"])]
+
+
+async def test_a_request_names_what_it_may_cost(client: httpx2.AsyncClient) -> None:
+    """In dollars, as a decimal; the estimate says what would be refused, and makes nothing."""
+    wanted = {"prompt": "A cat", "max_cost": "0.003"}
+
+    estimated = await _estimate(client, max_cost="0.002")
+    refused = await client.post("/api/v1/generate", json={**wanted, "max_cost": "0.002"})
+    accepted = await client.post("/api/v1/generate", json=wanted)
+    malformed = await client.post("/api/v1/generate", json={**wanted, "max_cost": "much"})
+
+    assert [problem["code"] for problem in estimated["problems"]] == ["max_cost_exceeded"]
+    assert (refused.status_code, refused.json()["code"]) == (402, "max_cost_exceeded")
+    assert (accepted.status_code, accepted.json()["max_cost"]) == (201, "0.003")
+    assert malformed.status_code == 422

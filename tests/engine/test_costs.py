@@ -115,6 +115,53 @@ async def test_a_job_without_room_is_refused(rt: Runtime) -> None:
     ]
 
 
+async def test_a_request_over_its_max_cost_is_refused(rt: Runtime) -> None:
+    """Before anything is stored or paid for; an unknown price may be any price."""
+    unknown = replace(rt, prices=PriceList([]))
+
+    with pytest.raises(BudgetExceeded, match=r"0\.003 USD, more than its max_cost of 0\.002999"):
+        await submit(rt, a_request(max_cost=ESTIMATE - 1))
+    with pytest.raises(BudgetExceeded, match="is not known"):
+        await submit(unknown, a_request(max_cost=10**9))
+    accepted = await submit(rt, a_request(max_cost=ESTIMATE))
+
+    assert accepted.max_cost == ESTIMATE
+    assert await charges_of(rt.db) == [(1, "reserved", ESTIMATE, None)]
+
+
+@both_databases
+async def test_a_further_attempt_over_the_max_cost_is_not_made(rt: Runtime, clock: Clock) -> None:
+    """What earlier attempts have cost counts, whatever the price list expected."""
+    job = await submit(rt, a_request(max_cost=2 * ESTIMATE - 600))
+    await start(rt, job.id)
+    await _conclude(rt, job.id, BADLY, seconds=0.5)
+    clock.tick(seconds=30)
+    await rt.lease.beat()
+
+    await start(rt, job.id)
+
+    ended = await jobs.get_any_tenant(rt.db, job.id)
+    assert (ended.status, ended.error and ended.error.code) == (Status.FAILED, "max_cost_exceeded")
+    assert ended.cost == 2500
+    assert await charges_of(rt.db) == [(1, "spent", ESTIMATE, 2500)]
+
+
+async def test_another_attempt_within_the_max_cost_is_made(rt: Runtime, clock: Clock) -> None:
+    """It bounds the sum, not the number of attempts; a retry of the job has the same bound."""
+    job = await submit(rt, a_request(max_cost=2 * ESTIMATE, max_attempts=2))
+    await start(rt, job.id)
+    await _conclude(rt, job.id, BADLY, seconds=0.5)
+    clock.tick(seconds=30)
+    await rt.lease.beat()
+    await start(rt, job.id)
+    await _conclude(rt, job.id, BADLY, seconds=0.5)
+
+    again, _ = await retry(rt, job.id, tenant_id="default")
+
+    assert [charge[1] for charge in await charges_of(rt.db)] == ["spent", "spent", "reserved"]
+    assert again.max_cost == job.max_cost
+
+
 @both_databases
 async def test_200_parallel_submits_at_the_last_cent_accept_what_fits(rt: Runtime) -> None:
     """In one commit or many, in one process or several."""

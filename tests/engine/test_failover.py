@@ -84,6 +84,24 @@ def place(job: Job) -> tuple[str, str]:
     return (job.provider, job.model)
 
 
+async def test_a_route_over_the_max_cost_is_left(rt: Runtime, one: FakeProvider) -> None:
+    """A cheaper one is used, and the dear one is never asked."""
+    prices = [
+        Listed(provider, "*", Price(units={Unit.PREDICTION: Decimal(usd)}))
+        for provider, usd in (("one", "0.5"), ("two", "0.1"))
+    ]
+    rt = replace(rt, prices=PriceList(prices))
+    job = await started(rt, max_cost=200_000)
+
+    await start(rt, job.id)
+
+    assert one.started == []
+    job = await job_of(rt, job)
+    assert (place(job), job.stage) == (ROUTES[1], Stage.WAITING)
+    assert job.routing is not None
+    assert [tried.code for tried in job.routing.tried] == ["max_cost_exceeded"]
+
+
 @both_databases
 async def test_a_refused_job_goes_on_at_its_next_route(
     rt: Runtime, one: FakeProvider, two: FakeProvider, clock: Clock

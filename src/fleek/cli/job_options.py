@@ -93,6 +93,10 @@ OnInputCancelOption = Annotated[
         help="What follows if a job whose output it needs is cancelled; default: fail.",
     ),
 ]
+MaxCostOption = Annotated[
+    str | None,
+    typer.Option(metavar="USD", help="The most that the job may cost, such as 0.25."),
+]
 ReuseOption = Annotated[
     float | None,
     typer.Option(
@@ -119,6 +123,7 @@ def job_request(
     media: InputOption = None,
     on_input_cancel: OnInputCancelOption = None,
     reuse: ReuseOption = None,
+    max_cost: MaxCostOption = None,
     image: ImageOption = None,
     tag: TagOption = None,
 ) -> dict[str, Any]:
@@ -140,6 +145,7 @@ def job_request(
         "max_attempts": max_attempts,
         "on_input_cancel": None if on_input_cancel is None else on_input_cancel.value,
         "reuse_seconds": reuse,
+        "max_cost": max_cost,
         "tags": tag or None,
     }
 

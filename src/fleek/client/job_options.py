@@ -37,6 +37,8 @@ class JobOptions(TypedDict, total=False):
     max_attempts: int | None
     """Maximum number of attempts, including the first."""
     provider: str | None
+    max_cost: str | None
+    """The most that the job may cost, in US dollars, such as "0.25"."""
     on_input_cancel: str | None
     """"fail" or "cancel": what follows if a job whose output it needs is cancelled."""
     reuse_seconds: float | None

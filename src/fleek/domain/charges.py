@@ -8,12 +8,15 @@ attempt has follows from the two alone, so a change of both says how money moves
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.budgets import Payer, day_of
 from fleek.domain.job import Job, JobId
-from fleek.domain.money import Micros
+from fleek.domain.money import Micros, usd
+
+MAX_COST: Final = "max_cost_exceeded"
+"""The code of a request or a job that would cost more than it may."""
 
 
 class ChargeState(StrEnum):
@@ -66,6 +69,21 @@ class Movement:
 def reserve(job: Job, estimate: Micros | None) -> Job:
     """Return a new job that reserves what its first attempt will cost."""
     return replace(job, charged=1, charged_on=day_of(job.created_at), estimate=estimate)
+
+
+def over_max_cost(job: Job, estimate: int | None) -> str | None:
+    """Return why a job may not make another attempt that is expected to cost this; None: it may."""
+    if job.max_cost is None:
+        return None
+    if estimate is None or job.cost is None:
+        return "what it would cost is not known, and it has a max_cost"
+    if job.cost + estimate <= job.max_cost:
+        return None
+    before = f" after {usd(Micros(job.cost))}" if job.cost else ""
+    return (
+        f"it would cost {usd(Micros(estimate))} USD{before}, more than its max_cost of "
+        f"{usd(Micros(job.max_cost))} USD"
+    )
 
 
 def priced_by(job: Job) -> Mapping[str, Any]:

@@ -164,6 +164,7 @@ class Job:
     key_id: str | None = None  # the API key that created it; None: without a key
     traceparent: str | None = None  # the trace context of the request that created it
     webhook: JobWebhook | None = None
+    max_cost: int | None = None  # that its attempts may cost, in 10^-6 USD; None: any
     estimate: int | None = None
     """Expected cost of its latest attempt, or of the next one, in 10^-6 USD; None: unknown."""
     charged: int = 0  # the number of the latest attempt that something was reserved for
@@ -259,6 +260,7 @@ class JobRequest:
     webhook: JobWebhook | None = None
     tags: tuple[str, ...] = ()
     on_input_cancel: OnInputCancel = OnInputCancel.FAIL
+    max_cost: int | None = None  # in 10^-6 USD; None: any
     reuse: timedelta | None = None  # files of an equal job may be its own that completed within it
     tenant_id: str = DEFAULT_TENANT
     key_id: str | None = None  # the API key of the caller

@@ -36,7 +36,7 @@ async def estimate(rt: Runtime, request: JobRequest) -> Estimate:
         return Estimate(cost=None, route=None, problems=_problems(error))
     try:
         job = await checked(rt, request)
-    except InvalidInput as error:
+    except (InvalidInput, BudgetExceeded) as error:
         cost = rt.prices.estimate(*route, request.parameters)
         return Estimate(cost=cost, route=route, problems=_problems(error))
     budget = await _exhausted(rt, job)
@@ -60,5 +60,7 @@ async def _exhausted(rt: Runtime, job: Job) -> Budget | None:
     return None
 
 
-def _problems(error: InvalidInput) -> Sequence[FieldError]:
+def _problems(error: InvalidInput | BudgetExceeded) -> Sequence[FieldError]:
+    if isinstance(error, BudgetExceeded):
+        return (FieldError(pointer="/max_cost", code=error.code, detail=str(error)),)
     return error.errors or (FieldError(pointer="", code=error.code, detail=str(error)),)

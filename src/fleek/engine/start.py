@@ -35,7 +35,6 @@ from fleek.domain.transitions import (
     claim,
     mark_unknown,
     mark_waiting,
-    wait_for_budget,
 )
 from fleek.engine import failover, throttle
 from fleek.engine.accounts import account_of, choose_account
@@ -44,6 +43,7 @@ from fleek.engine.cancel import cancel_predictions_soon, cancel_unbound
 from fleek.engine.clock import STEP
 from fleek.engine.conclude import conclude
 from fleek.engine.inputs import Prepared, content_of, prepare, route_of
+from fleek.engine.money import check_max_cost, wait_for_money
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsServerTime, time_at
 from fleek.store import attempts
@@ -52,7 +52,6 @@ from fleek.tracing import job_span
 
 INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search for its prediction
 ASK_SECONDS: Final = 1.0  # the longest wait for the time at the providers
-BUDGET_PAUSE: Final = timedelta(minutes=1)  # until a job without money is tried again
 LAST_WORDS_SECONDS: Final = 3.0  # to record an unknown outcome when the process stops
 FIRST_LOOK: Final = timedelta(seconds=0.5)
 SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider announces a quick end
@@ -122,6 +121,7 @@ async def intend(
         attempt_id = AttemptId(uuid4())
         change = claim(job, rt.lease.worker_id, attempt_id, now=now)
         attempt = _attempt(rt, change.job, attempt_id, prepared)
+        check_max_cost(job, attempt)
         return Intent(change=change, intent=replace(attempt, account=account))
 
     await _ask_times(rt)
@@ -131,7 +131,7 @@ async def intend(
     except _InputsNeeded:
         raise
     except OutOfBudget as error:
-        await _wait_for_budget(rt, job_id, error)
+        await wait_for_money(rt, job_id, error)
         return None
     except (IllegalTransition, StaleJob):
         return None
@@ -152,17 +152,6 @@ def _account(rt: Runtime, job: Job, prepared: Prepared | None) -> str | None:
     if account is None:
         raise StaleJob(f"job {job.id} has to wait for an account of {job.provider}")
     return account.name
-
-
-async def _wait_for_budget(rt: Runtime, job_id: JobId, error: OutOfBudget) -> None:
-    """Let a job wait that has no money for its next attempt: the budget may be raised any time."""
-
-    def decide(job: Job, _: Attempt | None) -> Update:
-        if job.status is not Status.PENDING:
-            return Update()
-        return Update(change=wait_for_budget(job, error, now=rt.now(), pause=BUDGET_PAUSE))
-
-    await apply_until_stored(rt, job_id, decide, event="out_of_budget")
 
 
 async def _ask_times(rt: Runtime) -> None:

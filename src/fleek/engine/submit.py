@@ -7,8 +7,8 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import tracing
-from fleek.domain.charges import priced_by, reserve
-from fleek.domain.errors import Conflict, FieldError, InvalidInput
+from fleek.domain.charges import MAX_COST, over_max_cost, priced_by, reserve
+from fleek.domain.errors import BudgetExceeded, Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
 from fleek.domain.routing import Route, RouteOrder, Routing
@@ -126,6 +126,7 @@ def _repeated(old: Job, key_id: str | None) -> JobRequest:
         priority=old.priority,
         deadline=old.deadline_after or old.deadline - old.created_at,
         max_attempts=old.max_attempts,
+        max_cost=old.max_cost,
         webhook=old.webhook,
         tenant_id=old.tenant_id,
         key_id=key_id,
@@ -167,6 +168,7 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
 
     Raises:
         InvalidInput: Its provider, model, parameters or time are not acceptable.
+        BudgetExceeded: It would cost more than its `max_cost`.
         StorageFull: There is no space for its files.
     """
     route, routing = await find_route(rt, request)
@@ -175,11 +177,27 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     rt.capacity.check()
     job = _job(rt, request, route, routing)
     job = reserve(job, rt.prices.estimate(job.provider, job.model, priced_by(job)))
+    _check_max_cost(rt, job)
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
     if open_ones:
         return wait_for_inputs(job, open_ones)
     return replace(job, content=await content_of(rt, job))
+
+
+def _check_max_cost(rt: Runtime, job: Job) -> None:
+    """Raise if no route of a new job is certain to cost no more than it may."""
+    reason = over_max_cost(job, job.estimate)
+    if reason is None:
+        return
+    asked = priced_by(job)
+    for route in () if job.routing is None else job.routing.routes:
+        estimate = rt.prices.estimate(
+            route.provider, ModelName(route.model), {**asked, **route.input}
+        )
+        if over_max_cost(job, estimate) is None:
+            return
+    raise BudgetExceeded(reason, code=MAX_COST)
 
 
 def _job(rt: Runtime, request: JobRequest, route: Route, routing: Routing | None) -> Job:
@@ -202,6 +220,7 @@ def _job(rt: Runtime, request: JobRequest, route: Route, routing: Routing | None
         routing=routing,
         metadata=request.metadata,
         tags=request.tags,
+        max_cost=request.max_cost,
         on_input_cancel=request.on_input_cancel,
         priority=request.priority,
         max_attempts=request.max_attempts or settings.max_retry_attempts + 1,

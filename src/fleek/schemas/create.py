@@ -27,6 +27,7 @@ from fleek.domain.job import (
     ModelName,
     OnInputCancel,
 )
+from fleek.domain.money import read_usd
 from fleek.domain.routing import RouteOrder
 from fleek.schemas.events import ENDS, EventType
 
@@ -56,6 +57,11 @@ def read_prompt(value: str) -> str:
     if len(trimmed) > MAX_PROMPT:
         raise ValueError(f"must have at most {MAX_PROMPT} characters")
     return trimmed
+
+
+def _amount(value: str) -> str:
+    read_usd(value)
+    return value
 
 
 def _model(value: str) -> str:
@@ -222,6 +228,12 @@ class JobCreate(BaseModel):
         default=None, ge=1, le=20, description="Maximum number of attempts, including the first."
     )
 
+    max_cost: Annotated[str, AfterValidator(_amount)] | None = Field(
+        default=None,
+        description="The most that the job may cost with all of its attempts, in US dollars: a decimal "
+        "number as a string, such as `0.25`. A request that is expected to cost more, or an unknown "
+        "amount, is refused with 402 `max_cost_exceeded`, and a further attempt is not made.",
+    )
     on_input_cancel: Annotated[OnInputCancel, Field(strict=False)] = Field(
         default=OnInputCancel.FAIL,
         description="What becomes of the job if one whose output it needs is cancelled: `fail` (with "
@@ -278,6 +290,7 @@ class JobCreate(BaseModel):
             run_at=self.run_at,
             deadline=None if seconds is None else timedelta(seconds=seconds),
             max_attempts=self.max_attempts,
+            max_cost=None if self.max_cost is None else read_usd(self.max_cost),
             tags=tuple(self.tags),
             on_input_cancel=self.on_input_cancel,
             reuse=None if self.reuse_seconds is None else timedelta(seconds=self.reuse_seconds),

@@ -103,6 +103,7 @@ def example(addresses: Addresses) -> JsonValue:
         "seed": None,
         "seconds": 2.48,
         "external_job_id": "gm3qorzdhgbfurvjtvhg6dckhu",
+        "max_cost": None,
         "estimate": "0.003",
         "cost": "0.003",
         "metadata": {},
@@ -373,6 +374,9 @@ class JobRead(Schema):
         description="From its first start to its end; null: not ended, or never started.",
     )
     external_job_id: str | None
+    max_cost: str | None = Field(
+        description="What it may cost with all of its attempts, in US dollars. Null: anything."
+    )
     estimate: str | None = Field(
         default=None,
         description="What its latest attempt, or the next one, is expected to cost: a decimal number of "
@@ -441,6 +445,7 @@ class JobRead(Schema):
             seed=seed_of(job.input),
             seconds=seconds_of(job),
             external_job_id=job.prediction_id,
+            max_cost=usd_or_none(job.max_cost),
             estimate=usd_or_none(job.estimate),
             cost=usd_or_none(job.cost),
             metadata=dict(job.metadata),

@@ -218,7 +218,7 @@ JOB: Final = Mapper(
     Job,
     fixed={
         *("id", "tenant_id", "provider", "model", "prompt", "input", "metadata", "priority"),
-        *("max_attempts", "deadline", "deadline_after", "created_at", "retry_of"),
+        *("max_attempts", "max_cost", "deadline", "deadline_after", "created_at", "retry_of"),
         *("reused_from", "content", "batch_id", "batch_index"),
         *("inputs", "on_input_cancel", "routing"),
         *("key_id", "webhook"),

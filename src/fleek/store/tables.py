@@ -161,6 +161,8 @@ class JobRow(Base):
     kind: Mapped[str | None] = mapped_column(String(16))
     tags: Mapped[list[str] | None] = mapped_column(Document)
     # a release before these four columns does not write them
+    # a release before this column does not write it
+    max_cost: Mapped[int | None] = mapped_column(BigInteger)
     estimate: Mapped[int | None] = mapped_column(BigInteger)
     charged: Mapped[int] = mapped_column(Integer, server_default="0")
     charged_on: Mapped[str | None] = mapped_column(String(10))
