@@ -3,6 +3,7 @@ import { typing } from "./dom.js";
 
 const OFF = "fleek.shortcuts";
 export const single = () => localStorage.getItem(OFF) !== "off";
+export const setSingle = (on) => localStorage.setItem(OFF, on ? "on" : "off");
 
 // `act(key)` returns whether it did something with it; `send` sends the form.
 export function shortcuts({ act, send }) {

@@ -79,6 +79,7 @@ const sidesFields = () => (fields ?? []).filter((one) => one.group === "sides");
 // Shapes for a model that takes a width and a height; the two numbers are behind "More".
 function drawShapes(numbers) {
   const pair = sidesFields();
+  shapeBox.hidden = pair.length !== 2; // an empty one would leave a gap
   swap(shapeBox, pair.length === 2 && shapes(pair, pair.map(valueOf), (chosen) => {
     pair.forEach((field, at) => {
       const value = chosen[at] === field.default ? undefined : chosen[at];
