@@ -16,6 +16,7 @@ FULL := (full or hypothesis) and not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WAITING := $(shell echo $$(($(CORES) + ($(CORES) + 1) / 2)))# processes of tests that wait for others half of their time
 CODE := src tests benchmarks scripts
+CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in))# official clients that tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
 .PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs bench release lock clean
@@ -118,6 +119,7 @@ release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CO
 lock: $(VENV)/.boot ## Refresh the locked dependencies
 	@$(UV) compile -q pyproject.toml --extra all --no-emit-package fleek-client --universal --generate-hashes --no-header -o requirements.lock
 	@$(UV) compile -q pyproject.toml --all-extras --group dev --no-emit-package fleek-client --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
+	@for each in $(CLIENTS); do $(UV) compile -q $$each.in --universal --python-version 3.11 --generate-hashes --no-header -o $$each.lock; done
 
 clean: ## Remove what was installed and made
 	@rm -rf $(VENV) $(PYTHONS:%=.venv-%) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -39,8 +39,12 @@ KEY: Final = "facade-test-key-facade-test-key-facade"
 ALIASES: Final = (
     "gpt-image-1=black-forest-labs/flux-schnell",
     "gpt-image-1-mini=black-forest-labs/flux-1.1-pro",
+    "dall-e-2=black-forest-labs/flux-1.1-pro",
+    "dall-e-3=black-forest-labs/flux-1.1-pro",
     "sora-2=minimax/video-01",
     f"tts-1=meta/musicgen:{BY_NAME['meta/musicgen'].version}",
+    f"gpt-4o-mini-tts=meta/musicgen:{BY_NAME['meta/musicgen'].version}",
+    "fal-ai/flux/dev=black-forest-labs/flux-schnell",
 )
 T = TypeVar("T")
 

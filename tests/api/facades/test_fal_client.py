@@ -4,12 +4,8 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import ssl
-import subprocess
-import sys
-from collections.abc import Generator
-from pathlib import Path
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 import httpx2
@@ -23,25 +19,26 @@ from fleek.domain.job import Job, Status
 from fleek.store import listing
 from receivers import Received
 
-PROGRAM: Final = Path(__file__).parent / "py" / "fal_checks.py"
 PRO: Final = "black-forest-labs/flux-1.1-pro"
 
+RunProgram = Callable[..., dict[str, Any]]
+Check = Callable[[str], dict[str, Any]]
 
-def check(site: Site, *arguments: str) -> dict[str, Any]:
-    """Run a program with the client, and return what it has found."""
-    host = site.base.removeprefix("https://")
-    env = {
-        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},  # noqa: TID251 - a child's environment
-        "FAL_RUN_HOST": f"{host}/fal",
-        "FAL_QUEUE_RUN_HOST": f"{host}/fal-queue",
-        "FAL_KEY": f"any-id:{KEY}",
-        "SSL_CERT_FILE": str(site.ca),
-    }
-    command = [sys.executable, str(PROGRAM), *arguments, PNG.hex(), site.hook.url]
-    ran = subprocess.run(command, env=env, capture_output=True, timeout=240, check=False)  # noqa: S603 - our own
-    assert ran.returncode == 0, ran.stderr.decode()
-    found: dict[str, Any] = json.loads(ran.stdout)
-    return found
+
+@pytest.fixture
+def check(run_program: RunProgram, site: Site) -> Check:
+    """Return a function that runs a program with the client, and returns what it has found."""
+
+    def check(what: str) -> dict[str, Any]:
+        host = site.base.removeprefix("https://")
+        return run_program(
+            *("fal", "fal_checks.py", what, PNG.hex(), site.hook.url),
+            FAL_RUN_HOST=f"{host}/fal",
+            FAL_QUEUE_RUN_HOST=f"{host}/fal-queue",
+            FAL_KEY=f"any-id:{KEY}",
+        )
+
+    return check
 
 
 @pytest.fixture
@@ -56,10 +53,10 @@ def plain(site: Site) -> Generator[httpx2.Client]:
         yield plain
 
 
-def test_the_client_works(site: Site) -> None:
+def test_the_client_works(site: Site, check: Check) -> None:
     """Run, subscribe, submit, status, result, cancel, fail, refuse, stream, files, webhooks."""
     received = len(site.hook.received)
-    results = check(site, "all")
+    results = check("all")
     request_id = results.pop("webhook")
 
     assert results == {
@@ -110,7 +107,7 @@ def _verify(hook: Received, x: str) -> None:
     key.verify(bytes.fromhex(hook.headers["x-fal-webhook-signature"]), content.encode())
 
 
-def test_the_clients_repetitions_pay_once(site: Site) -> None:
+def test_the_clients_repetitions_pay_once(site: Site, check: Check) -> None:
     """It sends a request up to ten times if the answers are lost: in the queue, and of a direct call."""
     line = site.line
 
@@ -124,7 +121,7 @@ def test_the_clients_repetitions_pay_once(site: Site) -> None:
 
     line.losing, line.lose = at_once, 2
 
-    results = check(site, "lost")
+    results = check("lost")
 
     assert results == {"lost": [1, 1]}
     assert site.line.lost == 3

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from facade_site import KEY, Site
+from fakes import PNG
+from fleek.emulator.replicate.models import BY_NAME
 from fleek.store import listing
 
 HERE = Path(__file__).parent / "js"
@@ -26,6 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("js")
     for path in HERE.iterdir():
         shutil.copy(path, folder)
+    (folder / "picture.png").write_bytes(PNG)
     _run(folder, "npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund")
     return folder
 
@@ -132,3 +135,55 @@ def test_fals_client_repeats_and_pays_once(site: Site, folder: Path) -> None:
     assert results == {"repeated": 1}
     assert site.line.lost == 2
     assert site.purchases("fal js lost") == 1
+
+
+def test_replicates_snippets_work(site: Site, folder: Path) -> None:
+    """Its README's examples, and those that are read most; what is refused is in the page for users, too."""
+    version = BY_NAME["stability-ai/sdxl"].version
+    results = check(site, folder, "replicate_snippets.mjs", version, site.hook.url)
+    prediction_id = results.pop("asksForAWebhook")
+
+    assert results == {
+        "savesEachOutput": "WEBP",
+        "showsAnAddress": ["https:", 200],
+        "takesPlainAddresses": "https://",
+        "followsProgress": ["starting", "succeeded"],
+        "pollsByHand": "https://",
+        "streamsWords": "Once upon a time there was a ledger.",
+        "sendsAFile": "https:",
+        "feedsOneModelWithAnother": True,
+        "abortsARun": "canceled",
+        "addsItsOwnFetch": ["/replicate/v1/models"],
+        "handlesErrors": {"token": 401, "prediction": 404, "content": "true"},
+        "isRefused": {
+            "a model without a prompt": 422,
+            "training": 404,
+            "creation of a model": 405,
+            "deployments.get": 404,
+            "collections.get": 404,
+        },
+    }
+    assert prediction_id in {str(job.id) for job in site.jobs()}
+
+
+def test_fals_snippets_work(site: Site, folder: Path) -> None:
+    """Its README's examples, and those that are read most; what is refused is in the page for users, too."""
+    results = check(site, folder, "fal_snippets.mjs", site.hook.url)
+
+    assert results == {
+        "subscribesWithLogs": ["COMPLETED", 4, 6252023, "string"],
+        "runs": ["image/webp", "image/webp"],
+        "submitsThenAsks": ["COMPLETED", 1, True],
+        "streamsTheStatus": "COMPLETED",
+        "streamsTheResult": [1, 1],
+        "makesAVideo": "video/mp4",
+        "editsAResult": 1,
+        "handlesErrors": {"arguments": 422, "content": 422},
+        "isRefused": {
+            "storage.upload": 404,
+            "a file as an argument": 404,
+            "an argument that the model lacks": 422,
+            "a model without a prompt": 422,
+            "an unknown application": 404,
+        },
+    }

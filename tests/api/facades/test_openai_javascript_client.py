@@ -29,8 +29,9 @@ Run = Callable[..., Any]
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the client in a directory of its own."""
     folder = tmp_path_factory.mktemp("openai-js")
-    for name in ("package.json", "check.mjs", "retry.mjs"):
-        shutil.copy(HERE / name, folder)
+    for path in HERE.iterdir():
+        shutil.copy(path, folder)
+    (folder / "picture.png").write_bytes(PNG)
     _run(folder, {}, "npm", "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund")
     return folder
 
@@ -40,9 +41,13 @@ def node(site: Site, installed: Path) -> Run:
     """Return a function that runs a program with the client, and returns what it prints."""
 
     def run(program: str, *args: str) -> Any:
-        trusted = {"NODE_EXTRA_CA_CERTS": str(site.ca)}
         base = f"{site.base}/openai/v1"
-        return json.loads(_run(installed, trusted, "node", program, base, KEY, *args))
+        variables = {
+            "NODE_EXTRA_CA_CERTS": str(site.ca),
+            "OPENAI_BASE_URL": base,
+            "OPENAI_API_KEY": KEY,
+        }
+        return json.loads(_run(installed, variables, "node", program, base, KEY, *args))
 
     return run
 
@@ -66,6 +71,34 @@ def test_the_javascript_client_works(node: Run) -> None:
             [404, "model_not_found", "model"],
             [401, "invalid_api_key", None],
         ],
+    }
+
+
+def test_its_snippets_work(node: Run) -> None:
+    """Its own examples, and those that are read most; what is refused is in the page for users, too."""
+    results = node("snippets.mjs")
+
+    assert results == {
+        "makesAnImageWithAnAddress": ["image/png", "https://"],
+        "savesAnImage": "WEBP",
+        "streamsAnImage": ["image_generation.completed"],
+        "editsAnImage": ["PNG", "PNG"],
+        "saysSomethingToAFile": ["RIFF", "RIFF"],
+        "makesAVideo": ["completed", 100, "ftyp"],
+        "handlesErrors": [
+            [True, 400, "Error", "invalid_value", True],
+            [True, 400, "Error", "moderation_blocked", True],
+            [True, 401, "Error", "invalid_api_key", True],
+        ],
+        "readsRawAnswers": [200, "user"],
+        "listsModels": True,
+        "isRefused": {
+            "images.createVariation": 404,
+            "a mask": 400,
+            "videos.remix": 404,
+            "a thumbnail": 400,
+            "chat": 404,
+        },
     }
 
 

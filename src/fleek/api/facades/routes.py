@@ -7,6 +7,7 @@ from fastapi.requests import Request
 from fastapi.responses import Response
 from starlette.routing import BaseRoute
 
+from fleek.api.errors import Refusal
 from fleek.api.facades.repeats import noticing
 from fleek.api.routing import Handle, Router, StrictRoute, check_query, known_query, read_json
 from fleek.domain.access import Required
@@ -28,6 +29,11 @@ class FacadeRoute(StrictRoute):
             return await noticing(given, handle)
 
         return check_and_handle
+
+
+def names_nothing(refusal: Refusal) -> bool:
+    """Whether an address holds an id that cannot be one of ours, which other services answer with 404."""
+    return any(field.location == "path" for field in refusal.errors)
 
 
 class FacadeRouter:

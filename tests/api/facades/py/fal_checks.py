@@ -1,15 +1,12 @@
-"""Run fal's Python client against the facade that the environment names, and print what it got.
-
-One JSON object: check → result, or {"error": …} if it raised.
-"""
+"""Run fal's Python client against the facade that the environment names, and print what it got."""
 
 import asyncio
-import json
 import sys
 from typing import Any
 
 import fal_client
 from fal_client.client import FalClientHTTPError
+from harness import report
 
 FLUX = "black-forest-labs/flux-schnell"
 PRO = "black-forest-labs/flux-1.1-pro"
@@ -140,10 +137,5 @@ CHECKS = [
     at_once,
     webhook,
 ]
-results: dict[str, Any] = {}
-for check in [lost] if sys.argv[1] == "lost" else CHECKS:
-    try:
-        results[check.__name__] = check()
-    except Exception as error:  # noqa: BLE001 - it is the result
-        results[check.__name__] = {"error": f"{type(error).__name__}: {error}"}
-sys.stdout.write(json.dumps(results))
+if __name__ == "__main__":
+    report([lost] if sys.argv[1] == "lost" else CHECKS)

@@ -23,7 +23,7 @@ from fleek.api.streams import Stream
 from fleek.api.uploads import uploaded_file
 from fleek.api.waiting import waited_for_end
 from fleek.domain.access import Scope as KeyScope
-from fleek.domain.errors import FleekError, InvalidInput, Overloaded
+from fleek.domain.errors import FleekError, InvalidInput, NotFound, Overloaded
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
 from fleek.engine.uploads import accept_upload
@@ -76,6 +76,13 @@ async def upload(request: Request) -> Response:
     chunks = uploaded_file(request, most=rt.settings.max_upload_bytes)
     stored = await accept_upload(rt, chunks, tenant_id=caller(request).tenant_id)
     return JSONResponse({"access_url": f"{addresses(rt).public}/fal/files/{stored.id}"})
+
+
+@router.route("POST", "/storage/upload/initiate", scope=KeyScope.JOBS_WRITE)
+@router.route("POST", "/storage/upload/initiate-multipart", scope=KeyScope.JOBS_WRITE)
+async def refuse_upload(storage_type: str = "") -> Response:  # noqa: ARG001 - whichever
+    """Refuse an upload by JavaScript's client, which wants an address before there is a file."""
+    raise NotFound("upload the file to /api/v1/uploads, and pass upload:ID; or pass its address")
 
 
 @router.route(("GET", "POST", "PUT"), "/proxy", scope=None)

@@ -71,7 +71,7 @@ async def _made(
 ) -> Response:
     rt = runtime(request)
     prompt, asked = fields.prompt("prompt"), fields.text("model")
-    form = fields.text("response_format", "url", "b64_json") or "b64_json"
+    form = fields.text("response_format", "url", "b64_json") or _usual_form(asked)
     stream = fields.flag("stream")
     target = await find_target(rt, asked or _default(rt))
     done = translate(target, {**files, **fields.rest()}, options=OPTIONS)
@@ -92,6 +92,11 @@ async def _made(
 def _default(rt: Runtime) -> str:
     """Return the model of a request that names none."""
     return rt.settings.default_model or rt.providers[rt.settings.provider].default_model
+
+
+def _usual_form(asked: str | None) -> str:
+    """Return what callers of a model expect that do not say: DALL·E, the default at OpenAI, has addresses."""
+    return "url" if asked is None or asked.startswith("dall-e") else "b64_json"
 
 
 async def _result(rt: Runtime, job: Job, media: Sequence[Media], form: str) -> Mapping[str, Any]:

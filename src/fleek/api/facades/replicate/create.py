@@ -10,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleek.api.deps import caller, runtime
 from fleek.api.facades.models import find_model, offered, several_outputs
-from fleek.api.facades.replicate.prediction import EVENTS, METADATA, PREFIX, version_id
+from fleek.api.facades.replicate.prediction import (
+    EVENTS,
+    METADATA,
+    PREFIX,
+    VERSION,
+    version_id,
+)
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.inputs import texts_of, with_values
 from fleek.domain.job import MODEL_NAME, JobRequest, JobWebhook, ModelName
@@ -18,7 +24,6 @@ from fleek.engine.runtime import Runtime
 from fleek.schemas.create import read_prompt
 
 FORM: Final = "replicate"
-VERSION: Final = re.compile(r"[0-9a-f]{64}")
 CANCEL_AFTER: Final = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,5})m)?(?:(\d{1,6})s)?")
 SHORTEST: Final = timedelta(seconds=5)
 ID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"

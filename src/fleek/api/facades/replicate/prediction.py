@@ -39,6 +39,7 @@ METADATA: Final = "replicate"
 """What the facade notes of a prediction in its job's metadata: ``{"output": "list" | "single"}``, and the model's
 ``{"model": NAME}`` if that was an alias."""
 
+VERSION: Final = re.compile(r"[0-9a-f]{64}")
 PROGRESS: Final = re.compile(r"^\s*\d+%\s*\|.+?\|\s*\d+/\d+", re.MULTILINE)
 """What clients look for in logs."""
 
@@ -60,6 +61,8 @@ def present(
 ) -> dict[str, Any]:
     """Return the prediction that a job is. `output`: in the place of the addresses of its files."""
     model, _, version = asked_model(job).partition(":")
+    if VERSION.fullmatch(model):
+        version = model
     removed = job.purged_at is not None
     body: dict[str, Any] = {
         "id": str(job.id),
@@ -116,7 +119,12 @@ def makes_list(job: Job, media: Sequence[Media]) -> bool:
     noted = job.metadata.get(METADATA)
     if isinstance(noted, Mapping) and noted.get("output") in {"list", "single"}:
         return bool(noted["output"] == "list")
-    return len(media) > 1 or "num_outputs" in job.input
+    if len(media) > 1 or "num_outputs" in job.input:
+        return True
+    # of a version alone nothing is known; those of models of pictures make lists
+    return VERSION.fullmatch(asked_model(job)) is not None and all(
+        file.content_type.startswith("image/") for file in media
+    )
 
 
 def _output(job: Job, media: Sequence[Media], addresses: Addresses) -> Any:

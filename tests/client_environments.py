@@ -1,0 +1,40 @@
+"""Environments of official Python clients: each has its client alone, with what that needs, at locked versions."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+LOCKS: Final = Path(__file__).parent / "api" / "facades" / "py"
+PASSED_ON: Final = ("PATH", "HOME", "PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "SSL_CERT_FILE")
+"""Variables that the package index may need."""
+
+
+def environment_of(client: str, folder: Path) -> Path:
+    """Return the Python of a client's environment in a folder that all processes of a run share.
+
+    It is made once. `client`: as its lock file is called, whose hashes are checked.
+    """
+    made, python = folder / f"{client}.made", folder / client / "bin" / "python"
+    with (folder / f"{client}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            _run(sys.executable, "-m", "venv", "--clear", str(folder / client))
+            locked = str(LOCKS / f"{client}.lock")
+            _run(str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r", locked)
+            made.touch()
+    return python
+
+
+def child_variables(**more: Any) -> dict[str, str]:
+    """Return the variables of a program that has nothing of this process's but these and where commands are."""
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}  # noqa: TID251 - a child's environment
+    return inherited | {name: str(value) for name, value in more.items()}
+
+
+def _run(*command: str) -> None:
+    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}  # noqa: TID251 - a child's environment
+    ran = subprocess.run(command, env=given, capture_output=True, timeout=300, check=False)  # noqa: S603 - python and pip
+    assert ran.returncode == 0, ran.stderr.decode()
