@@ -141,7 +141,7 @@ async def test_many_callers_have_it_made_once(
     answers = await asyncio.gather(*(client.get(address) for _ in range(5)))
 
     assert {answer.status_code for answer in answers} == {200}
-    assert len(made) == 1
+    assert len([key for key in made if str(job.id) in key]) == 1  # others are of earlier tests
 
 
 async def test_other_sizes_are_refused(client: httpx2.AsyncClient, complete: Make) -> None:
@@ -223,7 +223,7 @@ async def test_of_a_job_that_was_purged_meanwhile_none_is_kept(
     assert keys == [view.media[0].key]
 
 
-async def test_a_worker_can_be_told_to_make_none(rt: Runtime, complete: Make) -> None:
+async def test_a_worker_makes_none_if_the_setting_says_so(rt: Runtime, complete: Make) -> None:
     """MAKE_THUMBNAILS=false leaves them to the first look."""
     job = await complete((picture(64, 48), "image/png", "png"))
     view = await jobs.get(rt.db, job.id, tenant_id="default")
