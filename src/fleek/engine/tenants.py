@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
-from fleek.domain.tenant import NO_LIMITS, Tenant, TenantLimits
+from fleek.domain.tenant import Tenant, TenantLimits
 from fleek.engine.access import FRESH_SECONDS, TimedCache
 from fleek.store import tenants
 
@@ -46,8 +46,8 @@ async def limits_of(rt: "Runtime", tenant_id: str) -> TenantLimits:
 
 def effective_limits(rt: "Runtime", tenant: Tenant | None) -> TenantLimits:
     """Return the limits that apply to a tenant."""
-    own = NO_LIMITS if tenant is None else tenant.limits
-    return own.over(rt.settings.tenant_limits)
+    defaults = rt.settings.tenant_limits
+    return defaults if tenant is None else tenant.limits.over(defaults)
 
 
 async def change_tenant(

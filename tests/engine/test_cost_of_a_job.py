@@ -1,0 +1,71 @@
+"""How many statements and transactions one job takes: each costs a millisecond or a wait for the disk."""
+
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import event
+
+from fakes import FakeProvider
+from fleek.domain.job import Job, JobRequest, Status
+from fleek.engine.collect import collect
+from fleek.engine.runtime import Runtime
+from fleek.engine.start import start
+from fleek.engine.submit import submit
+from fleek.store import jobs
+from fleek.store.database import Database
+
+# Of a job alone; the loops of the coordinator are left out, whose statements many jobs share.
+STATEMENTS: Final = {"submit": 5, "start": 20, "collect": 13}
+TRANSACTIONS: Final = {"submit": 1, "start": 3, "collect": 2}
+
+
+@contextmanager
+def counting(db: Database, step: str, found: Counter[tuple[str, str]]) -> Generator[None]:
+    """Count the statements and the transactions of a step."""
+
+    def statement(*_arguments: Any) -> None:
+        found[step, "statements"] += 1
+
+    def commit(*_arguments: Any) -> None:
+        found[step, "transactions"] += 1
+
+    listening = [
+        (db._writer.sync_engine, "before_cursor_execute", statement),
+        (db._reader.sync_engine, "before_cursor_execute", statement),
+        (db._writer.sync_engine, "commit", commit),
+    ]
+    for listener in listening:
+        event.listen(*listener)
+    try:
+        yield
+    finally:
+        for listener in listening:
+            event.remove(*listener)
+
+
+async def _run(rt: Runtime, counts: Counter[tuple[str, str]]) -> Job:
+    """Run one job, and count what each of its steps takes."""
+    with counting(rt.db, "submit", counts):
+        job = await submit(rt, JobRequest(prompt="A cat"))
+    with counting(rt.db, "start", counts):
+        await start(rt, job.id)
+    with counting(rt.db, "collect", counts):
+        await collect(rt, job.id)
+    return await jobs.get_any_tenant(rt.db, job.id)
+
+
+async def test_a_job_takes_no_more_statements_and_transactions(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Under load, steps of several jobs share them; alone, a job pays for all of its own."""
+    provider.at_once = True
+    await _run(rt, Counter())  # fills what the process remembers of tenants and models
+
+    counts: Counter[tuple[str, str]] = Counter()
+    job = await _run(rt, counts)
+
+    assert job.status is Status.COMPLETED
+    assert {step: counts[step, "statements"] for step in STATEMENTS} == STATEMENTS
+    assert {step: counts[step, "transactions"] for step in TRANSACTIONS} == TRANSACTIONS
