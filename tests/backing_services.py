@@ -121,6 +121,12 @@ class Postgres:
         """Empty a migrated database and end its connections."""
         self.execute(EMPTY, name)
 
+    def client(self, program: str, *arguments: str) -> None:
+        """Run one of the server's own client programs, such as ``pg_dump``."""
+        subprocess.run(  # noqa: S603 - programs of a PostgreSQL that the developer chose
+            [_binaries(self._folder) / program, *arguments], check=True, capture_output=True
+        )
+
     def execute(self, statement: str, name: str = "postgres") -> None:
         """Run statements as the server's owner."""
         apart(asyncio.run, _execute(self.url(name), statement))

@@ -15,6 +15,7 @@ from fleek import __version__
 from fleek.cli import (
     again,
     audit,
+    backup,
     batches,
     costs,
     generate,
@@ -149,6 +150,7 @@ for part in (
     tenants,
     queue,
     audit,
+    backup,
     operators,
 ):
     app.add_typer(part.app)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from uuid import uuid5
 
 from fleek.domain.job import AttemptId, JobError, JobId, ModelName, PredictionId, WorkerId
 
@@ -52,6 +53,14 @@ class Attempt:
     )
     charged_on: str | None = None  # the day on which it was reserved, in UTC
     cost: int | None = None  # in 10^-6 USD, with the verdict; None: unknown
+
+
+def attempt_id_of(job_id: JobId, nonce: str) -> AttemptId:
+    """Return the id of the attempt of a job with a nonce.
+
+    So the job of a callback URL, which has both, is known without a row of the attempt.
+    """
+    return AttemptId(uuid5(job_id, nonce))
 
 
 def bind_prediction(

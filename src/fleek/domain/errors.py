@@ -56,6 +56,7 @@
     │   └── StorageError
     │       └── StorageFull
     ├── ConfigurationError       the operator must act; stops the process at start
+    │   └── BackupBroken         a backup is not what was written
     └── InternalError            a defect of the service; its subclasses never leave the engine
         ├── IllegalTransition    the job's state forbids the change
         ├── StaleJob             the job was changed meanwhile
@@ -439,6 +440,12 @@ class ConfigurationError(FleekError):
     """A setting is wrong. The message names it and lists the choices."""
 
     code = "configuration"
+
+
+class BackupBroken(ConfigurationError):
+    """A backup is not what was written, so nothing was restored from it."""
+
+    code = "backup_broken"
 
 
 class InternalError(FleekError):

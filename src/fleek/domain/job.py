@@ -173,6 +173,9 @@ class Job:
     purged_at: datetime | None = None  # when its files were purged
     metadata_purged_at: datetime | None = None  # when its metadata document was purged
     purging: bool = False  # whether some of what was purged may still be in storage
+    search_since: datetime | None = None
+    """Set by a restore: a prediction that the provider has created since then may be of this job, and is
+    searched for before another one is created; None: there is no such prediction."""
     version: int = 1  # rises with each change; the seq of its latest event
 
     @property

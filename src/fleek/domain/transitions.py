@@ -240,6 +240,11 @@ def wait_for_budget(job: Job, error: FleekError, *, now: datetime, pause: timede
     return Change(waiting, "out_of_budget", {"run_at": run_at.isoformat(), **_reason(error)})
 
 
+def mark_searched(job: Job) -> Job:
+    """Return a restored job that has no prediction which its database does not know."""
+    return replace(job, search_since=None)
+
+
 def fail(job: Job, error: JobError, *, retryable: bool, now: datetime, backoff: Backoff) -> Change:
     """End the attempt: schedule another one if that can help, else fail permanently."""
     if not retryable or job.attempt >= job.max_attempts:

@@ -21,14 +21,17 @@ from fleek.engine.accounts import account_of
 from fleek.engine.apply import apply, apply_until_stored
 from fleek.engine.backlog import RetrySchedule
 from fleek.engine.clock import STEP
+from fleek.engine.history import search_history
 from fleek.engine.inputs import with_inputs
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import call_timeout
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import (
+    RESTORED,
     awaits_start,
     bind,
     close_unbound,
+    is_to_be_searched,
     is_unbound,
     record_not_created,
     record_refused,
@@ -89,7 +92,9 @@ class Reconciliation:
         provider = account_of(self._rt, attempt.provider, attempt.account).provider
         crashed = job.crashes >= self._rt.settings.max_worker_crashes
         try:
-            if provider.reconcile_by == "repeat":
+            if is_to_be_searched(self._rt, job) and awaits_start(job, attempt):
+                await self._search_history(job, attempt, crashed=crashed)
+            elif provider.reconcile_by == "repeat":
                 await self._rt.shielded.run(self._repeat(job, attempt))
             elif provider.reconcile_by == "find" and isinstance(provider, SupportsFind):
                 await self._search(provider, job, attempt, crashed=crashed)
@@ -171,9 +176,7 @@ class Reconciliation:
     ) -> None:
         """Search the provider's list; several empty looks in a row mean that nothing was created."""
         rt, empty_looks = self._rt, self._empty_looks(attempt)
-        early = self._until_next_look(attempt) if empty_looks else timedelta(0)
-        self._schedule.postpone(attempt.id, pause=early or self._between_looks)
-        if early:
+        if self._is_early(attempt, empty_looks):
             return
         failpoints.hit("reconcile.find")
         now = attempt.submitted_at + rt.clock.lived(attempt.submitted_at, rt.now())
@@ -194,6 +197,32 @@ class Reconciliation:
             await self._store_looks(attempt, 0)
         elif await self._store_looks(attempt, empty_looks + 1) and empty_looks + 1 >= LOOKS:
             await self._conclude_empty(attempt, crashed=crashed)
+
+    async def _search_history(self, job: Job, attempt: Attempt, *, crashed: bool) -> None:
+        """Search for what was created for a restored job after the backup of its database."""
+        rt, empty_looks = self._rt, self._empty_looks(attempt)
+        if self._is_early(attempt, empty_looks):
+            return
+        failpoints.hit("reconcile.find")
+        async with call_timeout(attempt.provider, SEARCH_LIMIT):
+            found = await search_history(rt, job, attempt)
+        if found.prediction is not None:
+            await self._adopt(attempt, found.prediction, by="history")
+        elif found.elsewhere:
+            other = ProviderUnavailable("its prediction is at another account of the provider")
+            await record_not_created(rt, attempt, other)
+        elif found.uncertain:
+            await write_off(rt, attempt, RESTORED)
+        elif not found.complete:
+            await self._store_looks(attempt, 0)
+        elif await self._store_looks(attempt, empty_looks + 1) and empty_looks + 1 >= LOOKS:
+            await self._conclude_empty(attempt, crashed=crashed, searched=True)
+
+    def _is_early(self, attempt: Attempt, empty_looks: int) -> bool:
+        """Schedule the next look; returns whether it is too early for this one to count."""
+        early = self._until_next_look(attempt) if empty_looks else timedelta(0)
+        self._schedule.postpone(attempt.id, pause=early or self._between_looks)
+        return bool(early)
 
     async def _is_tied(self, job: Job, attempt: Attempt, unbound: Sequence[Prediction]) -> bool:
         """Whether candidates may be of another request with the same prompt, made about that time."""
@@ -262,7 +291,9 @@ class Reconciliation:
         failpoints.hit("reconcile.adopt")
         await bind(self._rt, attempt, prediction)
 
-    async def _conclude_empty(self, attempt: Attempt, *, crashed: bool) -> None:
+    async def _conclude_empty(
+        self, attempt: Attempt, *, crashed: bool, searched: bool = False
+    ) -> None:
         """Return the attempt to the queue, or fail a job that has crashed too many workers."""
         failpoints.hit("reconcile.empty")
         if crashed:
@@ -270,7 +301,7 @@ class Reconciliation:
             await record_refused(self._rt, attempt, refused)
         else:
             error = ProviderUnavailable("no prediction was created", code="not_bought")
-            await record_not_created(self._rt, attempt, error)
+            await record_not_created(self._rt, attempt, error, searched=searched)
 
 
 async def write_off(rt: Runtime, attempt: Attempt, reason: JobError) -> None:

@@ -10,10 +10,16 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeGuard
 
 import structlog
-from uuid_utils.compat import uuid4
 
 from fleek import failpoints, strict
-from fleek.domain.attempt import Attempt, Verdict, bind_prediction, close_attempt, owe_cancel
+from fleek.domain.attempt import (
+    Attempt,
+    Verdict,
+    attempt_id_of,
+    bind_prediction,
+    close_attempt,
+    owe_cancel,
+)
 from fleek.domain.budgets import day_of
 from fleek.domain.charges import priced_by
 from fleek.domain.errors import (
@@ -30,9 +36,10 @@ from fleek.domain.errors import (
     StaleJob,
     WorkerSuspended,
 )
-from fleek.domain.job import AttemptId, Job, JobError, JobId, PredictionId, Stage, Status
+from fleek.domain.job import Job, JobError, JobId, PredictionId, Stage, Status
 from fleek.domain.transitions import (
     claim,
+    mark_searched,
     mark_unknown,
     mark_waiting,
 )
@@ -45,7 +52,7 @@ from fleek.engine.conclude import conclude
 from fleek.engine.inputs import Prepared, content_of, prepare, route_of
 from fleek.engine.money import check_max_cost, wait_for_money
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Prediction, SupportsServerTime, time_at
+from fleek.providers.base import Prediction, SupportsHistory, SupportsServerTime, time_at
 from fleek.store import attempts
 from fleek.store.updates import Intent, StartLimit, Update
 from fleek.tracing import job_span
@@ -54,6 +61,12 @@ INTENT_LASTS: Final = timedelta(seconds=15)  # less than the margin of a search 
 ASK_SECONDS: Final = 1.0  # the longest wait for the time at the providers
 LAST_WORDS_SECONDS: Final = 3.0  # to record an unknown outcome when the process stops
 FIRST_LOOK: Final = timedelta(seconds=0.5)
+SEARCHED_FIRST: Final = "the database was restored: the provider's predictions are searched first"
+RESTORED: Final = JobError(
+    "provider_outcome_unknown",
+    "the database was restored, and it is not known whether this job was paid for after the backup; "
+    "a retry creates another prediction",
+)
 SOONEST: Final = timedelta(milliseconds=10)  # a first look, if the provider announces a quick end
 
 log = structlog.get_logger(__name__)
@@ -118,9 +131,9 @@ async def intend(
         if prepared is not None and prepared.route != route_of(job):
             raise StaleJob(f"job {job.id} has gone on at another route")
         account = _account(rt, job, prepared)
-        attempt_id = AttemptId(uuid4())
-        change = claim(job, rt.lease.worker_id, attempt_id, now=now)
-        attempt = _attempt(rt, change.job, attempt_id, prepared)
+        nonce = secrets.token_hex(16)
+        change = claim(job, rt.lease.worker_id, attempt_id_of(job.id, nonce), now=now)
+        attempt = _attempt(rt, change.job, nonce, prepared)
         check_max_cost(job, attempt)
         return Intent(change=change, intent=replace(attempt, account=account))
 
@@ -166,15 +179,15 @@ async def _ask_times(rt: Runtime) -> None:
                     await provider.ask_time()
 
 
-def _attempt(rt: Runtime, job: Job, attempt_id: AttemptId, prepared: Prepared | None) -> Attempt:
+def _attempt(rt: Runtime, job: Job, nonce: str, prepared: Prepared | None) -> Attempt:
     sent = None if prepared is None else prepared.sent or None
     return Attempt(
-        id=attempt_id,
+        id=attempt_id_of(job.id, nonce),
         job_id=job.id,
         number=job.ordinal,
         provider=job.provider,
         model=job.model,
-        nonce=secrets.token_hex(16),
+        nonce=nonce,
         request_hash=request_hash(job, sent),
         inputs=sent,
         submitted_at=job.updated_at,
@@ -215,6 +228,9 @@ async def carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
 
 
 async def _carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
+    if is_to_be_searched(rt, job):
+        await _search_first(rt, job, attempt)
+        return
     known = job.provider in rt.providers
     account = account_of(rt, job.provider, attempt.account).key if known else None
     try:
@@ -236,6 +252,26 @@ async def _carry_out(rt: Runtime, job: Job, attempt: Attempt) -> None:
     else:
         await bind(rt, attempt, prediction)
         await throttle.record_success(rt, job, account)
+
+
+def is_to_be_searched(rt: Runtime, job: Job) -> bool:
+    """Whether a prediction may have been created that was lost with the database, see `restore`.
+
+    A provider to which starts are repeated is our own: it is not paid.
+    """
+    provider = rt.providers.get(job.provider)
+    if job.search_since is None or provider is None:
+        return False
+    return provider.reconcile_by != "repeat"
+
+
+async def _search_first(rt: Runtime, job: Job, attempt: Attempt) -> None:
+    """Leave a restored job to reconciliation, or end it if its provider cannot be searched."""
+    if isinstance(rt.providers[job.provider], SupportsHistory):
+        await record_unknown(rt, attempt, OutcomeUnknown(SEARCHED_FIRST))
+    else:
+        refused = ProviderRejected(RESTORED.message, code=RESTORED.code)
+        await record_refused(rt, attempt, refused)
 
 
 def _check_age(rt: Runtime, attempt: Attempt) -> None:
@@ -264,14 +300,24 @@ async def start_prediction(rt: Runtime, job: Job, attempt: Attempt) -> Predictio
 
 
 async def record_not_created(
-    rt: Runtime, attempt: Attempt, error: FleekError, *, floor: timedelta | None = None
+    rt: Runtime,
+    attempt: Attempt,
+    error: FleekError,
+    *,
+    floor: timedelta | None = None,
+    searched: bool = False,
 ) -> None:
-    """Give the attempt back; the job tries again later, not before `floor`, or on its next route."""
+    """Give the attempt back; the job tries again later, not before `floor`, or on its next route.
+
+    `searched`: the job, which was restored, was searched for at its providers, and has no prediction.
+    """
 
     def decide(job: Job, current: Attempt | None) -> Update:
         closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)
+        if searched:
+            job = mark_searched(job)
         change = failover.unavailable(rt, job, error, floor=floor)
         return Update(attempt=closed, change=change)
 

@@ -111,6 +111,20 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What was created for a job, by attempts that its restored database does not know.
+
+    Any of it may be bound to another attempt, which the engine looks up.
+    """
+
+    complete: bool  # whether every prediction of that time was seen
+    own: tuple[Prediction, ...] = ()  # certainly of this job
+    alike: tuple[Prediction, ...] = ()  # same request; may be of another job
+    unreadable: tuple[PredictionId, ...] = ()  # may be of this job, and show too little to tell
+    blind: bool = False  # predictions of this job could not be seen in any case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Callback:
     """A verified callback about a prediction.
 
@@ -234,6 +248,26 @@ class SupportsFind(Protocol):
 
         Raises:
             ProviderUnavailable: The list could not be read.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsHistory(Protocol):
+    """A provider that can be asked what was created for a job after a backup.
+
+    Without it, a job that was restored from a backup is not started at this provider.
+    """
+
+    async def history(
+        self, job: Job, attempt: Attempt, *, since: datetime, now: datetime
+    ) -> History:
+        """Return what was created for a job since a time; `now` is the time by the same clock.
+
+        `attempt` is the latest one of the job, with the inputs as they would be sent.
+
+        Raises:
+            ProviderUnavailable: It could not be read.
         """
         ...
 
@@ -381,6 +415,7 @@ CAPABILITIES: Final = (
     SupportsAccounts,
     SupportsBudget,
     SupportsFind,
+    SupportsHistory,
     SupportsCallbacks,
     SupportsOversizedCallbacks,
     SupportsShortCallbacks,

@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import text
@@ -52,6 +53,7 @@ class Database:
         self._reader = reader
         self._groups: dict[Any, Batcher[Any, Any]] = {}
         self.kind = writer.dialect.name  # "sqlite" or "postgresql"
+        self.file = Path(str(url.database)) if self.kind == "sqlite" else None
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:

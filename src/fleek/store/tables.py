@@ -169,6 +169,8 @@ class JobRow(Base):
     cost: Mapped[int | None] = mapped_column(BigInteger)
     # a release before this column does not write it
     purging: Mapped[bool] = mapped_column(server_default=false())
+    # a release before this column does not write it
+    search_since: Mapped[datetime | None] = mapped_column(Instant)
     version: Mapped[int] = mapped_column(Integer)
 
 

@@ -25,6 +25,7 @@ from fleek.providers.base import (
     Budget,
     Callback,
     Found,
+    History,
     InputFile,
     Model,
     Prediction,
@@ -43,6 +44,7 @@ from fleek.providers.http import (
 from fleek.providers.replicate import schemas
 from fleek.providers.replicate.callback import Signatures
 from fleek.providers.replicate.files import send_file
+from fleek.providers.replicate.history import HistorySearch
 from fleek.providers.replicate.poller import MAX_CALLS, Poller
 from fleek.providers.replicate.schemas import Schemas, read_name
 from fleek.providers.replicate.search import LostPrediction, PredictionList, Search, read_page
@@ -211,6 +213,32 @@ class ReplicateProvider:
             dates_differ=self._dates_differ,
         )
         return await Search(lost).run(self._list)
+
+    async def history(
+        self, job: Job, attempt: Attempt, *, since: datetime, now: datetime
+    ) -> History:
+        """Search the list for all predictions of a job that were created since a time.
+
+        Raises:
+            ProviderUnavailable: The list could not be read.
+        """
+        try:
+            target = read_name(job.model)
+        except NotFound:
+            return History(complete=True)  # `start` sends no request for it
+        files = {  # each attempt has uploaded them to another address
+            pointer: {name: value for name, value in sent.items() if name != "address"}
+            for pointer, sent in (attempt.inputs or {}).items()
+        }
+        lost = LostPrediction(
+            target=target,
+            input=_input(job),
+            files=files,
+            token=_token(attempt),
+            age=now - since,
+            open=self._api.post_window,
+        )
+        return await HistorySearch(job.id, lost, since=since, now=now).run(self._list)
 
     async def upload(self, file: InputFile) -> str:
         """Return a ``data:`` URI for a small file, else its address after it was sent to Replicate.

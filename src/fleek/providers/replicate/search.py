@@ -255,7 +255,7 @@ def _page(answer: Answer) -> Page:
     return Page(tuple(results), following, read_date(answer.headers.get("date", "")))
 
 
-def _prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
+def prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
     """Return the prediction of a row; without its output, a success counts as still running."""
     prediction = read_prediction(row, date=date)
     if prediction is not None and row.get("status") == "succeeded" and "output" not in row:
@@ -265,7 +265,7 @@ def _prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
 
 def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
     rows = (row for row in page.rows if read_id(row) in ids)
-    return [found for row in rows if (found := _prediction_of_row(row, page.date))]
+    return [found for row in rows if (found := prediction_of_row(row, page.date))]
 
 
 async def poll_list(
@@ -429,7 +429,7 @@ class Search:
         """Read a row; returns whether it is older than the window."""
         webhook = row.get("webhook")
         if isinstance(webhook, str) and webhook.endswith(f"/{self._lost.token}"):
-            self._own = _prediction_of_row(row, self._date)
+            self._own = prediction_of_row(row, self._date)
             return False
         if created is None or self._window is None:
             self._unclear = True
@@ -444,7 +444,7 @@ class Search:
 
     def _compare_input(self, row: Row, created: datetime) -> None:
         """Add a row to the candidates if its input is the same."""
-        given, prediction = row.get("input"), _prediction_of_row(row, self._date)
+        given, prediction = row.get("input"), prediction_of_row(row, self._date)
         if row.get("data_removed") is True or not isinstance(given, dict):
             self._note_wiped(created)
         elif prediction is None or (same := matches_input(given, self._lost)) is None:
