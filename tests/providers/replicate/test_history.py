@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from fleek.domain.attempt import Attempt, attempt_id_of
-from fleek.domain.job import Job
+from fleek.domain.job import AttemptId, Job
 from fleek.emulator.server import Emulator
 from fleek.providers.base import History
 from fleek.providers.replicate.provider import ReplicateProvider
@@ -82,7 +82,7 @@ async def test_a_callback_of_an_earlier_release_tells_nothing(
     """Its id is random, so that the request is compared as without callbacks."""
     provider = factory.open(callback_base=CALLBACKS)
     wanted = job("a cat")
-    await provider.start(wanted, replace(attempt(wanted), id=uuid4(), nonce=NONCE))
+    await provider.start(wanted, replace(attempt(wanted), id=AttemptId(uuid4()), nonce=NONCE))
 
     history = await asked(provider, wanted, attempt(wanted))
 
