@@ -255,3 +255,23 @@ def test_49_the_modules_are_small_and_loaded_at_once() -> None:
     assert sum(path.stat().st_size for path in (WEB / "style").glob("*.css")) <= 30_720
     for name in modules("lib"):
         assert '"../view' not in known[name], name
+
+
+def test_49_what_a_module_imports_is_exported() -> None:
+    """Of modules that are loaded when they are needed, a browser finds a wrong name only then."""
+    known = modules()
+    imports = re.compile(r'^import \{([^}]*)\} from "(\.[^"]+)"', re.MULTILINE)
+
+    missing = [
+        (name, wanted)
+        for name, text in known.items()
+        for names, path in imports.findall(text)
+        for wanted in (one.split(" as ")[0].strip() for one in names.split(","))
+        if not re.search(
+            rf"^export .*?\b{wanted}\b",
+            (WEB / name).parent.joinpath(path).resolve().read_text(),
+            re.MULTILINE,
+        )
+    ]
+
+    assert missing == []
