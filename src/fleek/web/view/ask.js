@@ -9,6 +9,7 @@ import { codeBox } from "./codebox.js";
 import { pictures } from "./drop.js";
 import { makeField, shapes } from "./fields.js";
 import { kept, pickPrompt, remember } from "./prompts.js";
+import { jobFields } from "./schedule.js";
 import { toast, trouble } from "./toast.js";
 
 const DRAFT = "fleek.draft";
@@ -73,6 +74,7 @@ function changed() {
   keep();
 }
 
+const setValue = (name, value) => (values()[name] = value); // what is undefined is not sent
 const valueOf = (field) => values()[field.name] ?? field.default;
 const sidesFields = () => (fields ?? []).filter((one) => one.group === "sides");
 
@@ -81,12 +83,7 @@ function drawShapes(numbers) {
   const pair = sidesFields();
   shapeBox.hidden = pair.length !== 2; // an empty one would leave a gap
   swap(shapeBox, pair.length === 2 && shapes(pair, pair.map(valueOf), (chosen) => {
-    pair.forEach((field, at) => {
-      const value = chosen[at] === field.default ? undefined : chosen[at];
-      if (value === undefined) delete values()[field.name];
-      else values()[field.name] = value;
-      made.get(field.name).draw(value);
-    });
+    pair.forEach((field, at) => made.get(field.name).draw(setValue(field.name, chosen[at] === field.default ? undefined : chosen[at])));
     changed();
   }, () => { numbers.hidden = !numbers.hidden; }));
 }
@@ -108,19 +105,6 @@ function openSheet() {
     { onclose: () => place.replaceWith(settings) });
 }
 
-function jobFields() {
-  const priority = h("input", { type: "number", id: "job-priority", min: 0, max: 9, placeholder: "5", value: draft.job.priority ?? "", oninput: () => setJob("priority", priority.value === "" ? undefined : Number(priority.value)) });
-  const start = h("input", { type: "datetime-local", id: "job-start", value: local(draft.job.run_at), oninput: () => setJob("run_at", start.value ? new Date(start.value).toISOString() : undefined) });
-  return h("div", { class: "two" }, h("div", {}, h("label", { class: "label", for: "job-priority" }, "Priority (0-9)"), h("div", { class: "field-box" }, priority)),
-    h("div", {}, h("label", { class: "label", for: "job-start" }, "Not before"), h("div", { class: "field-box" }, start)));
-}
-const local = (time) => (time ? new Date(Date.parse(time) - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16) : "");
-function setJob(name, value) {
-  if (value === undefined) delete draft.job[name];
-  else draft.job[name] = value;
-  changed();
-}
-
 // A mask can be painted as soon as there is a picture.
 const drawMasks = () => fileFields().filter((one) => one.control === "mask").forEach((one) => made.get(one.name)?.draw(values()[one.name]));
 
@@ -138,7 +122,7 @@ function drawFields() {
   const required = (fields ?? []).filter((one) => one.group === "more" && one.required).map((one) => made.get(one.name).el);
   const rest = (fields ?? [{ name: "*", group: "more" }]).filter((one) => one.group === "more" && !one.required);
   const pair = [...of("count"), ...of("seed")];
-  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el), jobFields());
+  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el), jobFields(draft.job, changed));
   const opener = h("button", { type: "button", class: "more", "aria-expanded": String(!fields), onclick: () => {
     more.hidden = !more.hidden;
     opener.setAttribute("aria-expanded", String(!more.hidden));
@@ -163,10 +147,7 @@ export function useModel(next) {
   changed();
 }
 
-async function choose() {
-  const next = await (await import("./models.js")).pickModel(model);
-  if (next) useModel(next);
-}
+const choose = async () => useModel(await (await import("./models.js")).pickModel(model) ?? model);
 
 function sayWrong(name, message) {
   if (name === "prompt") {
@@ -238,8 +219,7 @@ export async function useSeed(value) {
   await loadModels().catch(() => {});
   const field = (fields ?? []).find((one) => one.group === "seed");
   if (!field) return toast("This model takes no seed");
-  values()[field.name] = value;
-  made.get(field.name).draw(value);
+  made.get(field.name).draw(setValue(field.name, value));
   changed();
   return toast(`Seed ${value} is in the form`);
 }
