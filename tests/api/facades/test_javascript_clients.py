@@ -184,6 +184,6 @@ def test_fals_snippets_work(site: Site, folder: Path) -> None:
             "a file as an argument": 404,
             "an argument that the model lacks": 422,
             "a model without a prompt": 422,
-            "an unknown application": 404,
+            "an unknown application": 422,  # its address is none
         },
     }
