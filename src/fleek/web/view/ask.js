@@ -147,7 +147,7 @@ export function useModel(next) {
   changed();
 }
 
-const choose = async () => useModel(await (await import("./models.js")).pickModel(model) ?? model);
+const choose = async () => { const next = await (await import("./models.js")).pickModel(model); if (next) useModel(next); };
 
 function sayWrong(name, message) {
   if (name === "prompt") {
