@@ -19,7 +19,7 @@ CODE := src tests benchmarks scripts
 CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in))# official clients that tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -108,6 +108,9 @@ docs: $(VENV)/.dev ## Write anew the pages that are made from the code
 	@$(PY) -m scripts.docs
 	@$(PY) scripts/make_cli_reference.py
 
+docs-site: $(VENV)/.dev ## Build the documentation as a site into site/
+	@$(PY) -m scripts.docs_site
+
 bench: $(VENV)/.dev ## Measure against yardsticks, ten minutes; QUICK=1 two minutes
 	@$(PY) -m benchmarks $(if $(QUICK),--quick)
 
@@ -122,4 +125,4 @@ lock: $(VENV)/.boot ## Refresh the locked dependencies
 	@for each in $(CLIENTS); do $(UV) compile -q $$each.in --universal --python-version 3.11 --generate-hashes --no-header -o $$each.lock; done
 
 clean: ## Remove what was installed and made
-	@rm -rf $(VENV) $(PYTHONS:%=.venv-%) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	@rm -rf $(VENV) site $(PYTHONS:%=.venv-%) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
