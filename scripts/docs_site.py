@@ -58,9 +58,9 @@ def build(target: Path) -> None:
         shutil.copytree(ROOT / "docs", work / "pages/docs")
         for page in PAGES:
             shutil.copy(ROOT / page, work / "pages" / page)
-        for page in (work / "pages").rglob("*.md"):
+        for copied in (work / "pages").rglob("*.md"):
             # a diagram would be drawn by a script from elsewhere; it can be read as it is written
-            page.write_text(page.read_text().replace("```mermaid", "```text"))
+            copied.write_text(copied.read_text().replace("```mermaid", "```text"))
         program = Path(sys.executable).parent / "zensical"
         subprocess.run([program, "build", "--strict"], cwd=work, check=True)  # noqa: S603 - a development tool
         shutil.rmtree(target, ignore_errors=True)
