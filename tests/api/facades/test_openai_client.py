@@ -179,14 +179,14 @@ def test_a_video_takes_a_picture(client: OpenAI, plain: httpx2.Client, site: Sit
 
 def test_deleting_a_video_that_is_made_cancels_it(client: OpenAI, site: Site) -> None:
     """Nothing goes on for what nobody can fetch."""
-    made = client.videos.create(prompt="[[emu:predict=60]] cancel", model="sora-2")
+    made = client.videos.create(prompt="[[emu:predict=60]] cancel a video", model="sora-2")
 
     with pytest.raises(openai.ConflictError) as early:
         client.videos.download_content(made.id)
     client.videos.delete(made.id)
 
     assert early.value.code == "not_completed"
-    assert job_of(site, "[[emu:predict=60]] cancel").status is Status.CANCELLED
+    assert job_of(site, "[[emu:predict=60]] cancel a video").status is Status.CANCELLED
 
 
 def test_speech_is_a_file(client: OpenAI, site: Site) -> None:
