@@ -41,6 +41,7 @@ FIELDS = {
         "kind",
         "seed",
         "seconds",
+        "max_cost",
         "estimate",
         "cost",
         "metadata",

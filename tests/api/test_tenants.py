@@ -154,6 +154,7 @@ SHARED: Final = {
     *("GET /replicate/v1/collections", "GET /replicate/v1/hardware"),
     *("GET /replicate/v1/deployments", "GET /replicate/v1/trainings"),
     "POST /api/v1/budgets",
+    *("POST /fal/storage/upload/initiate", "POST /fal/storage/upload/initiate-multipart"),
 }
 """Routes about nothing of a tenant, or for operators of the whole installation."""
 

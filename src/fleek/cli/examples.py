@@ -7,6 +7,16 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "again": ("fleek again @last -p seed=8", 'fleek again 6a8e41 --prompt "The same at night"'),
     "audit list": ("fleek audit list -n 20",),
     "audit verify": ("fleek audit verify",),
+    "backup create": (
+        "fleek backup create /backups/monday",
+        "fleek backup create monday --no-files",
+    ),
+    "backup mark-restored": (
+        "fleek backup mark-restored",
+        "fleek backup mark-restored --taken-at 2026-07-01T12:00:00Z",
+    ),
+    "backup restore": ("fleek backup restore /backups/monday",),
+    "backup verify": ("fleek backup verify /backups/monday",),
     "batch cancel": ("fleek batch cancel 0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41",),
     "batch create": ("fleek batch create prompts.txt --key monday",),
     "batch download": ("fleek batch download 0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41 -o all.zip",),
