@@ -172,7 +172,7 @@ class JobRead(WireModel):
     seconds: float | None = None
     """From its first start to its end; None: not ended, or never started."""
     external_job_id: str | None
-    max_cost: str | None
+    max_cost: str | None = None
     """What it may cost with all of its attempts, in US dollars. None: anything."""
     estimate: str | None = None
     """What its latest attempt, or the next one, is expected to cost: a decimal number of US

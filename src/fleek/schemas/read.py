@@ -375,7 +375,8 @@ class JobRead(Schema):
     )
     external_job_id: str | None
     max_cost: str | None = Field(
-        description="What it may cost with all of its attempts, in US dollars. Null: anything."
+        default=None,
+        description="What it may cost with all of its attempts, in US dollars. Null: anything.",
     )
     estimate: str | None = Field(
         default=None,
