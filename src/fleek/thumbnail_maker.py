@@ -3,7 +3,8 @@
 ``python -m fleek.thumbnail_maker SOURCE FOLDER`` writes ``FOLDER/320.webp`` and ``FOLDER/960.webp``, and
 prints a ``data:`` URI of a few hundred bytes. Of a film, whose reader and the path of ffmpeg follow, it takes
 the first frame. Whatever is in the file, it cannot take more memory or time than the limits that the program
-sets for itself before it opens it, and what it starts has the same limits.
+sets for itself before it opens it, and what it starts has the same limits. They limit computing: how long it
+may wait for a busy machine is for its caller to say, which also ends what it has started.
 """
 
 import base64
@@ -60,8 +61,8 @@ def first_frame(source: Path, folder: Path, *, demuxer: str, decoder: str) -> Pa
     frame = folder / "frame.png"
     command = [decoder, *FFMPEG, "-f", demuxer, "-i", f"file:{source}", *FIRST, "-y", str(frame)]
     nothing = subprocess.DEVNULL
-    subprocess.run(  # noqa: S603 - no shell
-        command, check=False, timeout=MAX_SECONDS, stdin=nothing, stdout=nothing, stderr=nothing
+    subprocess.run(  # noqa: S603 - no shell; whoever started us ends it if it only waits
+        command, check=False, stdin=nothing, stdout=nothing, stderr=nothing
     )
     if not frame.exists():
         raise ValueError("the film is not decoded")

@@ -1,6 +1,8 @@
 """Posters: the first frame of a film, decoded under limits by ffmpeg, and none where that is missing."""
 
+import asyncio
 import io
+import os
 import subprocess
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,6 +14,7 @@ from PIL import Image
 
 from fleek.domain.job import Job
 from fleek.domain.media import thumbnail_key
+from fleek.engine import thumbnails as making
 from fleek.engine.runtime import Runtime
 from fleek.sniff import thumbnails
 from fleek.sniff.thumbnails import film_decoder
@@ -19,6 +22,7 @@ from fleek.store import jobs
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 Film = Callable[..., bytes]
+Encoded = Callable[..., bytes]
 
 TYPES: Final = {
     "mp4": ("video/mp4", "-c:v", "libx264", "-pix_fmt", "yuv420p"),
@@ -38,19 +42,39 @@ def decoder(_full_suite: None) -> str:
 
 
 @pytest.fixture
-def film(decoder: str, tmp_path: Path) -> Film:
+def encoded(decoder: str, tmp_path: Path) -> Encoded:
+    """Return a function that runs the program in a folder, and returns the file that it has written there."""
+
+    def made(name: str, *arguments: str) -> bytes:
+        command = [decoder, "-v", "error", "-nostdin", *arguments, "-y", name]
+        subprocess.run(command, check=True, cwd=tmp_path)  # noqa: S603 - no shell
+        return (tmp_path / name).read_bytes()
+
+    return made
+
+
+@pytest.fixture
+def film(encoded: Encoded) -> Film:
     """Return a function that makes a film of half a second, red at first and then blue."""
 
     def made(ending: str, *, width: int = 1280, height: int = 720) -> bytes:
-        target = tmp_path / f"film.{ending}"
         red, blue = (
             f"color={name}:size={width}x{height}:rate=4:d=0.25" for name in ("red", "blue")
         )
         sources = ["-f", "lavfi", "-i", red, "-f", "lavfi", "-i", blue]
         both = ["-filter_complex", "[0:v][1:v]concat=n=2:v=1:a=0"]
-        command = [decoder, "-v", "error", "-nostdin", *sources, *both, *TYPES[ending][1:]]
-        subprocess.run([*command, "-y", str(target)], check=True)  # noqa: S603 - no shell
-        return target.read_bytes()
+        return encoded(f"film.{ending}", *sources, *both, *TYPES[ending][1:])
+
+    return made
+
+
+@pytest.fixture
+def square(encoded: Encoded, tmp_path: Path) -> Callable[[int], bytes]:
+    """Return a function that makes a film of one black frame with this side, in pixels."""
+
+    def made(side: int) -> bytes:
+        Image.new("1", (side, side)).save(tmp_path / "frame.png")
+        return encoded("square.mov", "-f", "png_pipe", "-i", "frame.png", "-c", "copy")
 
     return made
 
@@ -86,32 +110,105 @@ def disguised(film: bytes) -> bytes:
 
 
 def enlarged(film: bytes) -> bytes:
-    """Return a film that claims to have 30,000 by 30,000 pixels."""
+    """Return a film whose container claims 30,000 by 30,000 pixels; its stream still has its own size."""
     old, new = (1280).to_bytes(2) + (720).to_bytes(2), (30_000).to_bytes(2) * 2
     assert old in film
     return film.replace(old, new)
 
 
+def emptied(film: bytes) -> bytes:
+    """Return a film that announces all of its frames, of which nothing is left but zeros."""
+    start, end = film.index(b"mdat") + 4, film.index(b"moov") - 4
+    return film[:start] + bytes(end - start) + film[end:]
+
+
 @pytest.mark.parametrize(
     "broken",
-    [disguised, enlarged, lambda film: film[:200], lambda film: film[:48] + bytes(100_000)],
-    ids=["playlist", "bomb", "truncated", "zeros"],
+    [disguised, lambda film: film[:200], lambda film: film[:48] + bytes(100_000), emptied],
+    ids=["playlist", "truncated", "zeros", "emptied"],
 )
 async def test_a_film_that_cannot_be_decoded_has_none(
     client: httpx2.AsyncClient, complete: Make, film: Film, broken: Callable[[bytes], bytes]
 ) -> None:
-    """404, or what it really shows at most; the file is served as before, and the service is unharmed."""
+    """The file is served as before, and the service is unharmed."""
     data = broken(film("mov"))
     job = await complete((data, "video/quicktime", "mov"))
     shown = await output(client, job)
 
     answer = await client.get(shown["poster"])
 
-    if answer.status_code == 200:  # a decoder that believes the stream more than its container
-        assert Image.open(io.BytesIO(answer.content)).size == (960, 540)
-    else:
-        assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
     assert (await client.get(shown["url"])).content == data
+
+
+async def test_a_size_that_only_the_container_claims_is_not_believed(
+    client: httpx2.AsyncClient, complete: Make, film: Film
+) -> None:
+    """Neither memory nor a poster of that size: the stream says how large its frames are."""
+    job = await complete((enlarged(film("mov")), "video/quicktime", "mov"))
+
+    answer = await client.get((await output(client, job))["poster"])
+
+    assert answer.status_code == 200
+    assert Image.open(io.BytesIO(answer.content)).size == (960, 540)
+
+
+@pytest.mark.parametrize(("side", "status"), [(4000, 200), (10_100, 404)])
+async def test_a_frame_with_too_many_pixels_is_refused(
+    client: httpx2.AsyncClient,
+    complete: Make,
+    square: Callable[[int], bytes],
+    side: int,
+    status: int,
+) -> None:
+    """Its file has a few kilobytes, and an ordinary number of pixels is decoded from such a one."""
+    data = square(side)
+    job = await complete((data, "video/quicktime", "mov"))
+
+    answer = await client.get((await output(client, job))["poster"])
+
+    assert len(data) < 100_000
+    assert answer.status_code == status
+
+
+async def test_of_a_film_of_days_only_the_first_frame_is_decoded(
+    client: httpx2.AsyncClient, complete: Make, encoded: Encoded
+) -> None:
+    """However long it is, its poster is that of a short one."""
+    still = "color=red:size=64x64:rate=1/3600:d=360000"
+    data = encoded("long.avi", "-f", "lavfi", "-i", still, "-c:v", "mpeg4")
+    job = await complete((data, "video/x-msvideo", "avi"))
+
+    answer = await client.get((await output(client, job))["poster"])
+
+    assert answer.status_code == 200
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+
+
+async def test_a_decoder_that_does_not_end_is_ended(
+    client: httpx2.AsyncClient,
+    complete: Make,
+    film: Film,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no poster now; a machine that was only busy makes it when it is asked for again."""
+    stuck = tmp_path / "stuck"
+    os.mkfifo(tmp_path / "open")  # for as long as the decoder lives
+    stuck.write_text(f"#!/bin/sh\nexec sleep 600 > {tmp_path}/open\n")
+    stuck.chmod(0o700)
+    job = await complete((film("mp4"), "video/mp4", "mp4"))
+    poster = (await output(client, job))["poster"]
+    until_it_is_closed = asyncio.create_task(asyncio.to_thread((tmp_path / "open").read_bytes))
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "film_decoder", lambda: str(stuck))
+        patch.setattr(making, "TIMEOUT_SECONDS", 3.0)
+
+        refused = await client.get(poster)
+
+    assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+    assert await asyncio.wait_for(until_it_is_closed, 60) == b""
+    assert (await client.get(poster)).status_code == 200
 
 
 async def test_where_no_decoder_is_there_is_no_poster(
