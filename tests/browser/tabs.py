@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from playwright.sync_api import CDPSession, ConsoleMessage, Page
 
@@ -12,10 +13,8 @@ from service_process import Service, delay
 PATIENCE_MS: Final = 60_000
 FAST: Final = {**delay("0.05"), "HEARTBEAT_SECONDS": "1"}
 SMALL: Final = {"width": 96, "height": 64, "caption": False}
-NO_FAULTS: Final = (  # lines of the browser itself about answers that the page has words for
-    "net::ERR_INCOMPLETE_CHUNKED_ENCODING",  # a stream, when its service stops
-    "Failed to load resource: the server responded with a status of 503",  # not ready, or overloaded
-)
+STREAM_ENDS: Final = "net::ERR_INCOMPLETE_CHUNKED_ENCODING"  # when its service stops
+UNAVAILABLE: Final = "Failed to load resource: the server responded with a status of 503"
 HARMLESS: Final = ("net::ERR_", "Failed to load resource")  # of requests that a test makes fail
 
 
@@ -39,10 +38,17 @@ class Tab:
         self.page.on("request", lambda request: self._request(request.url))
 
     def _console(self, message: ConsoleMessage) -> None:
-        allowed = NO_FAULTS + (HARMLESS if self.forgiving else ())
-        harmless = any(words in message.text for words in allowed)
-        if message.type == "error" and not harmless:
-            self.failures.append(f"{message.text} {message.location.get('url')}")
+        url = message.location.get("url", "")
+        if message.type == "error" and not self._allowed(message.text, url):
+            self.failures.append(f"{message.text} {url}")
+
+    def _allowed(self, text: str, url: str) -> bool:
+        """Whether it is a line of the browser itself about an answer that the page has words for."""
+        if self.forgiving and any(words in text for words in HARMLESS):
+            return True
+        if text.startswith(UNAVAILABLE):  # of readiness, this is an answer like others
+            return urlsplit(url).path.endswith("/readyz")
+        return STREAM_ENDS in text
 
     def _request(self, url: str) -> None:
         self.sent.append(url)

@@ -1,6 +1,7 @@
 """Keys: asked for, kept in one tab, and never in an address."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -93,3 +94,28 @@ def test_a_key_is_created_and_revoked_on_the_page(open_tab: Open, guarded: Servi
     page.click('[aria-label="Revoke from-the-page"]')
     page.click('dialog button:has-text("Revoke")')
     expect(page.locator('li:has-text("from-the-page")')).to_contain_text("ended")
+
+
+def test_the_system_page_tells_an_operator_what_is_paused(
+    open_tab: Open, guarded: Service
+) -> None:
+    """A provider and for how long, the open circuit of a model, and what an operator has stopped."""
+    now = datetime.now(UTC)
+    later, wrote = (f"{one:%Y-%m-%d %H:%M:%S.%f}" for one in (now + timedelta(minutes=50), now))
+    for model, reason in (("", "rate_limited"), ("acme/broken", "model_failed")):
+        guarded.change(
+            "INSERT INTO accounts (provider, model, paused_until, reason, failures, updated_at) "
+            f"VALUES ('elsewhere', '{model}', '{later}', '{reason}', 5, '{wrote}')"  # noqa: S608 - ours
+        )
+    guarded.http.post("/api/v1/queue/pause", json={"model": "acme/stopped"})
+    tab = open_tab(guarded, forgiving=True)
+    page = tab.go("#/system")
+    enter(tab, KEY)
+
+    lines = page.locator('section:has(h2:text-is("Providers, last hour")) li')
+    paused, stopped = lines.filter(has_text="elsewhere"), lines.filter(has_text="acme/stopped")
+
+    expect(paused).to_contain_text("rate_limited")
+    expect(paused).to_contain_text("circuit of acme/broken is open")
+    expect(stopped).to_contain_text("paused by an operator")
+    expect(lines.filter(has_text="placeholder")).to_contain_text("not paused")

@@ -199,7 +199,7 @@ def test_46_empty_loading_error_and_degraded_are_worded(
 
     checks = {
         "workers": {
-            "status": "degraded",
+            "status": "warning",
             "message": "none is alive",
             "advice": "start `fleek worker`",
         }
@@ -208,6 +208,7 @@ def test_46_empty_loading_error_and_degraded_are_worded(
     page.route("**/health/detailed", lambda route: route.fulfill(json=bad))
     page.goto(f"{tab.base}/#/system")
     expect(page.locator("main")).to_contain_text("start `fleek worker`")
+    expect(page.locator(".lines li:has-text('none is alive') .dot")).to_have_class("dot degraded")
     page.screenshot(path=tmp_path / "degraded.png")
 
 

@@ -1,7 +1,8 @@
 import { h, swap } from "../lib/dom.js";
 import { api, raw } from "../lib/api.js";
-import { bytes, count, seconds } from "../lib/format.js";
+import { bytes, count, seconds, when } from "../lib/format.js";
 import { fact } from "./fact.js";
+import { operatorPauses, providerPauses } from "./pauses.js";
 import { inWords, state } from "./state.js";
 import { trouble } from "./toast.js";
 
@@ -12,13 +13,22 @@ async function health() {
   }
 }
 
+// One provider: whether it is asked at present, if that may be known, and its pace.
+function providerLine(name, pause, ended) {
+  const said = [pause?.seconds && `paused for ${seconds(pause.seconds)}: ${pause.reason}`, ...(pause?.open ?? []).map((model) => `circuit of ${model} is open`)].filter(Boolean);
+  return h("li", {}, h("span", { class: `dot ${said.length ? "degraded" : pause ? "healthy" : ""}` }), h("b", { class: "check-name" }, name), h("span", { class: said.length ? "sp warn small" : "sp soft small" }, said.join("; ") || (pause ? "not paused" : "")),
+    ended && h("span", { class: "num" }, `${count(ended.jobs)} ended`), ended && ended.median_seconds !== null && h("span", { class: "soft num" }, `median ${seconds(ended.median_seconds)}`));
+}
+const allowed = (asked) => asked.catch((error) => { if (error.status === 403) return null; throw error; });
+const stopLine = ({ provider, model, since }) => h("li", {}, h("span", { class: "dot degraded" }), h("b", { class: "sp" }, [provider, model].filter(Boolean).join(" · ") || "All jobs"), h("span", { class: "soft small" }, `paused by an operator since ${when(since)}`));
+
 export function systemPage(me) {
   const checks = h("ul", { class: "lines card" }), facts = h("div", { class: "facts" }), word = h("p", { class: "status" }), models = h("div", {});
   async function load() {
     try {
       const found = await health();
       swap(word, h("span", { class: `dot ${found.status}` }), inWords(found.status), h("span", { class: "soft small" }, found.version && `Fleek ${found.version}`));
-      swap(checks, Object.entries(found.checks ?? {}).map(([name, check]) => h("li", {}, h("span", { class: `dot ${check.status}` }), h("b", { class: "check-name" }, name),
+      swap(checks, Object.entries(found.checks ?? {}).map(([name, check]) => h("li", {}, h("span", { class: `dot ${check.status === "warning" ? "degraded" : check.status}` }), h("b", { class: "check-name" }, name),
         h("span", { class: "sp" }, check.message, check.advice && h("p", { class: "warn small" }, check.advice)), h("span", { class: "small soft" }, check.status))));
     } catch (error) { swap(checks, h("li", {}, trouble(error, load))); }
     try {
@@ -26,8 +36,9 @@ export function systemPage(me) {
       swap(facts, fact(count(ended.completed?.jobs ?? 0), "completed within an hour"), fact(count(ended.failed?.jobs ?? 0), "failed"), fact(stats.ended.median_seconds === null ? "–" : seconds(stats.ended.median_seconds), "median duration"),
         fact(count(stats.workers), stats.workers === 1 ? "worker" : "workers"), fact(count(stats.pending), "waiting"), fact(bytes(stats.bytes), "stored within an hour"),
         stats.cost !== undefined && stats.cost !== null && fact(String(stats.cost.amount ?? stats.cost), "spent within an hour"));
-      const lines = Object.entries(stats.by_provider ?? {}).map(([name, one]) => h("li", {}, h("b", { class: "sp" }, name), h("span", { class: "num" }, `${count(one.jobs)} ended`), h("span", { class: "soft num" }, one.median_seconds === null ? "" : `median ${seconds(one.median_seconds)}`)));
-      swap(models, lines.length > 0 && h("section", {}, h("h2", {}, "Providers, last hour"), h("ul", { class: "lines card" }, lines)));
+      const paces = stats.by_provider ?? {}, pauses = await allowed(providerPauses()), stopped = await operatorPauses(me);
+      const names = [...new Set([...Object.keys(paces), ...Object.keys(pauses ?? {})])].sort();
+      swap(models, names.length + stopped.length > 0 && h("section", {}, h("h2", {}, "Providers, last hour"), h("ul", { class: "lines card" }, stopped.map(stopLine), names.map((name) => providerLine(name, pauses && (pauses[name] ?? { open: [] }), paces[name])))));
     } catch (error) { if (error.status) swap(facts, trouble(error, load)); }
   }
   const timer = setInterval(() => { if (!document.hidden) load(); }, 5000);
