@@ -39,8 +39,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_tab(browser: Browser) -> Iterator[Open]:
-    """Return a function that opens a page of a service; what it did wrong fails the test at its end."""
+def open_tab(browser: Browser, own_service: Start) -> Iterator[Open]:  # noqa: ARG001 - it ends later
+    """Return a function that opens a page of a service; what it did wrong fails the test at its end.
+
+    Pages are closed before the services of the test's own end: otherwise they would miss them.
+    """
     tabs: list[Tab] = []
     with ExitStack() as stack:
 

@@ -238,14 +238,15 @@ def code(tab: Tab, language: str) -> str:
     return tab.page.inner_text("#code code")
 
 
-def run(command: list[str], text: str, tmp_path: Path) -> None:
-    """Run what the page shows, as its user would."""
+def run(command: list[str], text: str, tmp_path: Path) -> str:
+    """Run what the page shows, as its user would; returns what it has printed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # noqa: TID251 - a child's
     env = {"PATH": path, "HOME": str(tmp_path), "NO_COLOR": "1"}
     done = subprocess.run(  # noqa: S603 - what our page shows
         command, input=text, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,8 @@ def test_13_14_the_shown_code_makes_the_same_job(tab: Tab, tmp_path: Path, promp
     page.fill("#f-negative_prompt", 'it\'s "bad" $(touch owned)')
     page.click('[data-field="megapixels"] label:has-text("0.25")')
 
-    run(["sh"], code(tab, "curl"), tmp_path)
+    answer = json.loads(run(["sh"], code(tab, "curl"), tmp_path))
+    assert "id" in answer, answer  # curl ends well whatever the answer is
     run([sys.executable, "-"], code(tab, "Python"), tmp_path)
     run(["sh"], code(tab, "CLI"), tmp_path)
     as_json = json.loads(code(tab, "JSON"))
@@ -296,6 +298,7 @@ def test_16_a_model_is_chosen_by_keyboard(tab: Tab) -> None:
     page.focus(".model")
 
     page.keyboard.press("Enter")
+    expect(page.get_by_label("Search models")).to_be_focused()  # its module is loaded by then
     page.keyboard.type("placeholder")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")

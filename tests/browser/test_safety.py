@@ -173,3 +173,4 @@ def test_48_files_of_a_bucket_are_shown(
         tab.until("document.querySelector('.lightbox .canvas img')?.naturalWidth > 0")
         assert {url.split("/")[2] for url in tab.elsewhere} == {s3.url.split("/")[2]}
         tab.elsewhere.clear()
+        page.goto("about:blank")  # before the service ends
