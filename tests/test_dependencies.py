@@ -14,6 +14,7 @@ import fleek
 SOURCE: Final = Path(fleek.__file__).parent
 PROJECT: Final = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
 PROGRAMS: Final = {"flower", "imageio-ffmpeg"}  # run, not imported
+OURS: Final = {"fleek", "fleek-client"}  # this source, in two distributions
 
 
 def _normal(name: str) -> str:
@@ -23,7 +24,7 @@ def _normal(name: str) -> str:
 def _declared() -> set[str]:
     lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     names = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for lines in lists for line in lines}
-    return {_normal(name) for name in names} - {"fleek"}
+    return {_normal(name) for name in names} - OURS
 
 
 def _imported() -> set[str]:
@@ -36,7 +37,7 @@ def _imported() -> set[str]:
                 found.add(node.module)
     owners = packages_distributions()
     tops = {module.partition(".")[0] for module in found}
-    return {_normal(name) for top in tops for name in owners.get(top, ())} - {"fleek"}
+    return {_normal(name) for top in tops for name in owners.get(top, ())} - OURS
 
 
 @pytest.mark.usefixtures("_full_suite")  # takes a second

@@ -76,9 +76,19 @@ MUTATIONS: Final = (
     Mutation(
         "an unknown outcome counts as no prediction at once",
         "engine/reconcile.py",
-        "empty_looks + 1) and empty_looks + 1 >= LOOKS:\n",
-        "empty_looks + 1):\n",
+        "empty_looks + 1) and empty_looks + 1 >= LOOKS:\n"
+        "            await self._conclude_empty(attempt, crashed=crashed)\n",
+        "empty_looks + 1):\n            await self._conclude_empty(attempt, crashed=crashed)\n",
         "tests/engine/test_reconcile.py",
+    ),
+    Mutation(
+        "one empty search of a restored job counts as no prediction",
+        "engine/reconcile.py",
+        "empty_looks + 1) and empty_looks + 1 >= LOOKS:\n"
+        "            await self._conclude_empty(attempt, crashed=crashed, searched=True)\n",
+        "empty_looks + 1):\n"
+        "            await self._conclude_empty(attempt, crashed=crashed, searched=True)\n",
+        "tests/engine/test_history.py",
     ),
     Mutation(
         "the provider is called before the intent is committed",

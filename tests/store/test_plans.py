@@ -118,7 +118,8 @@ REFERENCES: Final = {
 
 SAME_ROWS: Final = {
     "from the future": {"ix_jobs_due_by_tenant": "ix_jobs_due"},
-    "batches": {"pk_batches": "ix_batches_list"},
+    "batches": {"pk_batches": "ix_batches_list", "ix_jobs_list_by_batch": "ix_jobs_members"},
+    "batches behind": {"ix_jobs_list_by_batch": "ix_jobs_members"},
     "batch": {"ix_jobs_list_by_batch": "ix_jobs_members"},
     "medians": {"ix_jobs_ended_by_tenant": "ix_jobs_ended"},
 }
