@@ -54,6 +54,11 @@ def test_4_5_a_job_is_cancelled(
     tab = open_tab(slow)
     tab.go("#/queue")
     expect(row(tab, prompt)).to_be_visible()
+    space = (
+        "(li, button) => li.getBoundingClientRect().right - button.getBoundingClientRect().right"
+    )
+    button = row(tab, prompt).get_by_label("Cancel this job").element_handle()
+    assert row(tab, prompt).evaluate(space, button) < 20  # pixels: no empty column behind it
     if fields:
         expect(row(tab, prompt)).to_contain_text("starts at")
 

@@ -54,7 +54,7 @@ function update(el, job) {
   const words = job.status === "failed" ? job.error_message ?? "It failed" : why || (place === 0 ? `${about(job)} · next in line` : place > 0 ? `${about(job)} · ${count(place)} before it` : about(job));
   if (small.textContent !== words) small.textContent = words;
   small.className = `cut ${job.status === "failed" ? "danger" : job.retrying ? "warn" : ""}`;
-  meter.hidden = job.status === "failed" || job.status === "pending";
+  meter.style.visibility = job.status === "processing" ? "" : "hidden"; // it keeps its column
   const known = typeof job.progress === "number";
   meter.classList.toggle("wait", !known);
   if (known) {
