@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from scripts import draw_diagrams
 from scripts.docs_site import build
 
 from examples import ROOT
@@ -67,16 +68,13 @@ def test_the_site_is_whole(site: dict[Path, Page], subtests: pytest.Subtests) ->
         sources = {path.stem for path in (ROOT / "docs").rglob("*.md")} - {"README"}
         assert sources <= pages
 
-    with subtests.test(
-        "no link to another page is broken; files of the repository are not in the site"
-    ):
+    with subtests.test("no link is broken, neither to a page nor to a file of the repository"):
         broken = [
             (path.name, link)
             for path, page in site.items()
             if path.name != "404.html"
             for link, file, place in targets(path, page)
-            if (file.suffix == ".html" and not file.exists())
-            or (place and file in site and place not in site[file].places)
+            if not file.exists() or (place and file in site and place not in site[file].places)
         ]
         assert broken == []
 
@@ -89,8 +87,11 @@ def test_the_site_is_whole(site: dict[Path, Page], subtests: pytest.Subtests) ->
         ]
         assert foreign == []
 
-    with subtests.test("no script draws diagrams, as it would come from elsewhere"):
-        assert [path.name for path in site if 'class="mermaid"' in path.read_text()] == []
+    with subtests.test("diagrams are drawn without a script, which would come from elsewhere"):
+        texts = {path: path.read_text() for path in site}
+        assert [path.name for path, text in texts.items() if 'class="mermaid"' in text] == []
+        drawn = sum(text.count('<div class="diagram"><svg ') for text in texts.values())
+        assert drawn == len(list(draw_diagrams.sources()))
 
     with subtests.test("all pages can be searched"):
         (index,) = {
@@ -99,3 +100,11 @@ def test_the_site_is_whole(site: dict[Path, Page], subtests: pytest.Subtests) ->
             if path.name == "index.html" and (path.parent / "search.json").exists()
         }
         assert len(json.loads(index.read_text())["items"]) > len(site)
+
+
+def test_every_diagram_is_drawn() -> None:
+    """Run ``python -m scripts.draw_diagrams mermaid.min.js`` after a change of a diagram."""
+    drawings = {draw_diagrams.drawing(source) for source in draw_diagrams.sources()}
+
+    assert drawings
+    assert set(draw_diagrams.DRAWINGS.iterdir()) == drawings
