@@ -25,7 +25,8 @@ Write = Callable[[Path, Service, int], list[str]]  # returns the command
 
 def shown(language: str) -> str:
     """Return the first example of a proxy."""
-    return next(text for found, text in FENCE.findall(PAGE.read_text()) if found == language)
+    blocks: list[tuple[str, str]] = FENCE.findall(PAGE.read_text())
+    return next(text for found, text in blocks if found == language)
 
 
 def nginx(folder: Path, service: Service, port: int) -> list[str]:
