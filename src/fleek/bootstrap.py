@@ -20,6 +20,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.moderation import Moderator
 from fleek.engine.prices import load_prices
+from fleek.engine.provenance import Signer, open_signer
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.engine.signing import SecretBox
@@ -116,6 +117,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             webhooks=webhooks,
             inputs=inputs,
             moderator=moderator,
+            signer=_signer(settings),
             prices=prices,
             catalogue=catalogue,
             secret_box=SecretBox(settings.master_keys),
@@ -163,6 +165,19 @@ def _moderator(settings: Settings, stack: AsyncExitStack) -> Moderator | None:
         seconds=settings.moderation_seconds.total_seconds(),
         fails_open=settings.moderation_fails == "open",
         outputs=settings.moderation_outputs,
+    )
+
+
+def _signer(settings: Settings) -> Signer | None:
+    """Return what signs outputs, if it is configured."""
+    certificates, key = settings.c2pa_certificates, settings.c2pa_private_key
+    if certificates is None or key is None:
+        return None
+    return open_signer(
+        certificates,
+        key,
+        seconds=settings.c2pa_seconds.total_seconds(),
+        fails_open=settings.c2pa_fails == "open",
     )
 
 

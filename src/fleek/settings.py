@@ -371,6 +371,26 @@ class Settings(BaseSettings):
         le=timedelta(minutes=2),
         description="How long an answer of the moderation service may take.",
     )
+    c2pa_certificates: Path | None = Field(
+        default=None,
+        description="A file in PEM with the chain of certificates that outputs are signed with (C2PA), that of "
+        "`C2PA_PRIVATE_KEY` first; needs the extra `fleek[c2pa]`. Default: outputs are stored as they are received.",
+    )
+    c2pa_private_key: Path | None = Field(
+        default=None,
+        description="A file in PEM with the private key that outputs are signed with, without a password.",
+    )
+    c2pa_fails: Literal["open", "closed"] = Field(
+        default="open",
+        description="What happens to an output that cannot be signed: `open`: it is stored unsigned, with a warning; "
+        "`closed`: its job waits with the paid result.",
+    )
+    c2pa_seconds: Seconds = Field(
+        default=timedelta(seconds=60),
+        gt=ZERO,
+        le=timedelta(minutes=30),
+        description="How long signing one output may take.",
+    )
     master_key: Secrets = Field(
         default=None,
         description="Encrypts the signing secrets of webhooks in the database: 32 random bytes in "
@@ -631,6 +651,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "WEBHOOK_ALLOW_HTTP is only for receivers in SSRF_ALLOW_CIDRS, which is not set"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _key_and_certificates(self) -> Self:
+        if (self.c2pa_certificates is None) != (self.c2pa_private_key is None):
+            raise ValueError("C2PA_CERTIFICATES and C2PA_PRIVATE_KEY must be set together")
         return self
 
     @model_validator(mode="after")

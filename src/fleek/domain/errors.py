@@ -418,6 +418,12 @@ class ModerationUnavailable(HostError):
     code = "moderation_unavailable"
 
 
+class SigningFailed(HostError):
+    """An output could not be signed."""
+
+    code = "signing_failed"
+
+
 class ResourcesExhausted(HostError):
     """This process has no free file descriptors, memory or threads now."""
 

@@ -39,6 +39,7 @@ from fleek.engine.apply import apply_until_stored
 from fleek.engine.inputs import with_inputs
 from fleek.engine.moderation import FLAGGED
 from fleek.engine.paid import PAID, is_final, recall
+from fleek.engine.provenance import Signing
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
 from fleek.providers.base import Provider, SupportsUpload
@@ -71,10 +72,10 @@ async def _collect(rt: Runtime, job: Job) -> None:
     try:
         made = await attempts.of_job(rt.db, job.id)
         attempt = next(attempt for attempt in made if attempt.id == job.attempt_id)
-        stored = await _store(rt, job, attempt)
+        stored, signed = await _store(rt, job, attempt)
         withheld = await _withheld(rt, job, stored)
         media = [file for file in stored if file.index not in withheld]
-        await _complete(rt, job, attempt, media, withheld)
+        await _complete(rt, job, attempt, media, withheld=withheld, signed=signed)
     except asyncio.CancelledError:
         await rt.shielded.run(_release(rt, job))
         raise
@@ -98,8 +99,13 @@ async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
     return applied.job
 
 
-async def _store(rt: Runtime, job: Job, attempt: Attempt) -> Sequence[Media]:
-    """Store the outputs that the provider has named, or names when asked again."""
+async def _store(
+    rt: Runtime, job: Job, attempt: Attempt
+) -> tuple[Sequence[Media], Mapping[int, str]]:
+    """Store the outputs that the provider has named, or names when asked again.
+
+    Returns them, and `Signing.notes`.
+    """
     if attempt.result is None:
         raise OutputGone("the provider's answer was removed")
     outputs = tuple(Output.from_json(stored) for stored in attempt.result["outputs"])
@@ -126,26 +132,38 @@ async def _withheld(rt: Runtime, job: Job, media: Sequence[Media]) -> Mapping[in
 
 async def store_outputs(
     rt: Runtime, job: Job, attempt: Attempt, outputs: Sequence[Output]
-) -> Sequence[Media]:
-    """Store all outputs of an attempt's prediction, in the provider's order.
+) -> tuple[Sequence[Media], Mapping[int, str]]:
+    """Sign and store all outputs of an attempt's prediction, in the provider's order.
+
+    Returns them, and `Signing.notes`.
 
     Raises:
         HostError: They cannot be kept now.
         ProviderError: They cannot be fetched; ``retryable`` says whether ever.
     """
-    left = rt.settings.max_job_bytes
+    limits = rt.settings
+    signing = Signing(rt.signer, rt.storage, job, min_free_bytes=limits.min_free_bytes)
+    left = limits.max_job_bytes
     stored: list[Media] = []
     for index, output in enumerate(outputs):
-        media = await store_output(rt, job, attempt, index, output, most=left)
+        most = left + signing.added_bytes
+        media = await store_output(rt, job, attempt, index, output, most=most, signing=signing)
         left -= media.size_bytes
         stored.append(media)
-    return stored
+    return stored, signing.notes
 
 
 async def store_output(
-    rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output, *, most: int
+    rt: Runtime,
+    job: Job,
+    attempt: Attempt,
+    index: int,
+    output: Output,
+    *,
+    most: int,
+    signing: Signing | None = None,
 ) -> Media:
-    """Store one output of at most `most` bytes under its final key.
+    """Store one output of at most `most` bytes under its final key, signed if `signing` is given.
 
     Raises:
         HostError: It cannot be kept now.
@@ -153,7 +171,7 @@ async def store_output(
     """
     async with spool_file(rt.storage, f"{attempt.id}-{index}") as spooled:
         limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
-        size, digest = await write_spool(
+        kept = await write_spool(
             _chunks(rt, job, attempt, output),
             spooled,
             most=most,
@@ -161,9 +179,12 @@ async def store_output(
             min_free_bytes=rt.settings.min_free_bytes,
         )
         failpoints.hit("output.spooled")
-        if size == 0:
+        if kept.size_bytes == 0:
             raise OutputBroken("the output is empty")
         sniffed = await asyncio.to_thread(sniff, spooled)
+        if signing is not None:
+            kept = await signing.sign(index, spooled, kept, sniffed)
+        size, digest = kept
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=sniffed.extension)
         with span("storage.save", fleek__bytes=size, fleek__content_type=sniffed.content_type):
             await rt.storage.save(key, spooled, content_type=sniffed.content_type)
@@ -238,13 +259,15 @@ async def _complete(
     job: Job,
     attempt: Attempt,
     media: Sequence[Media],
+    *,
     withheld: Mapping[int, str],
+    signed: Mapping[int, str],
 ) -> None:
     """Store the metadata document, then complete the job with its files in one transaction."""
     now = rt.now()
     kind = Kind.of(media[0].content_type) if media else None
     completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
-    await _save_document(rt, completed, media, withheld)
+    await _save_document(rt, completed, media, withheld, signed)
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
@@ -270,9 +293,13 @@ def _without_content(attempt: Attempt | None) -> Attempt | None:
 
 
 async def _save_document(
-    rt: Runtime, job: Job, media: Sequence[Media], withheld: Mapping[int, str] | None = None
+    rt: Runtime,
+    job: Job,
+    media: Sequence[Media],
+    withheld: Mapping[int, str] | None = None,
+    signed: Mapping[int, str] | None = None,
 ) -> None:
-    """Store a completed job's metadata document beside its media, and what was withheld.
+    """Store a completed job's metadata document beside its media, and what was withheld or signed.
 
     Raises:
         HostError: It cannot be kept now.
@@ -281,6 +308,9 @@ async def _save_document(
     if withheld:
         rows = withheld.items()
         written["withheld"] = [{"index": n, "code": FLAGGED, "reason": why} for n, why in rows]
+    for entry in written["outputs"]:
+        if signed and entry["index"] in signed:
+            entry["c2pa"] = signed[entry["index"]]
     async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
         await asyncio.to_thread(spooled.write_bytes, strict.dumps(written))
         failpoints.hit("document.spooled")

@@ -14,6 +14,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.moderation import Moderator
+from fleek.engine.provenance import Signer
 from fleek.engine.provider_limits import AccountTurns, CancelRequests, PauseCache, TokenBucket
 from fleek.engine.signing import SecretBox
 from fleek.engine.tenants import TenantCache
@@ -46,6 +47,7 @@ class Runtime:
     webhooks: Client  # sends them
     inputs: Client  # fetches media inputs
     moderator: Moderator | None = None  # is asked before each start
+    signer: Signer | None = None  # of outputs
     prices: PriceList = field(default_factory=PriceList)
     catalogue: Catalogue = field(default_factory=Catalogue)
     secret_box: SecretBox = field(default_factory=SecretBox)

@@ -7,8 +7,6 @@ asked for and missing.
 """
 
 import asyncio
-import os
-import signal
 import sys
 import tempfile
 from collections import OrderedDict, deque
@@ -22,6 +20,7 @@ import structlog
 
 from fleek.domain.errors import HostError, NotFound, StorageError
 from fleek.domain.media import SIZES, Key, Media, thumbnail_key
+from fleek.engine.programs import run_program
 from fleek.sniff.thumbnails import demuxer, film_decoder, thumbnail_sizes
 from fleek.storage.base import spool_file
 from fleek.store import placeholders
@@ -154,7 +153,7 @@ async def _run(media: Media, source: Path, folder: Path) -> str:
     if film is not None and decoder is not None:
         command += [film, decoder]
     try:
-        code, output, errors = await _finished(command)
+        code, output, errors = await run_program(command, seconds=TIMEOUT_SECONDS)
     except (OSError, TimeoutError) as error:
         log.info("thumbnail_not_made", key=media.key, reason=str(error) or "it took too long")
         raise NotFound("the thumbnail of this file could not be made now") from error
@@ -163,25 +162,3 @@ async def _run(media: Media, source: Path, folder: Path) -> str:
         log.info("thumbnail_not_made", key=media.key, code=code, reason=reason[:200])
         raise _Impossible("there is no thumbnail of this file")
     return output.decode("ascii", "replace")
-
-
-async def _finished(command: Sequence[str]) -> tuple[int | None, bytes, bytes]:
-    """Run a program; returns its code and output. It is ended, with all that it started, if this is left early.
-
-    Raises:
-        OSError: It cannot be started.
-        TimeoutError: It takes too long.
-    """
-    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-    program = await asyncio.create_subprocess_exec(
-        *command, stdin=nothing, stdout=pipe, stderr=pipe, start_new_session=True
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            output, errors = await program.communicate()
-            return program.returncode, output, errors
-    finally:
-        if program.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(program.pid, signal.SIGKILL)
-            await program.wait()

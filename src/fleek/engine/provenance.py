@@ -1,0 +1,221 @@
+"""Sign outputs with C2PA before they are stored, so that their readers can verify where they come from.
+
+A program of its own (`fleek.output_signer`) works on the bytes, as they are untrusted. What cannot be signed
+is stored as it was received, or waits: the setting decides, and no result is lost in either case.
+"""
+
+import asyncio
+import hashlib
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+import fleek
+from fleek import strict
+from fleek.domain.errors import ConfigurationError, SigningFailed, StorageFull
+from fleek.domain.job import Job
+from fleek.domain.text import one_line
+from fleek.engine.programs import run_program
+from fleek.engine.spool import Spooled
+from fleek.sniff import Sniffed
+from fleek.storage.base import Storage, spool_file
+
+SIGNABLE: Final = frozenset(
+    {
+        *("audio/flac", "audio/mp4", "audio/mpeg", "audio/wav", "image/avif", "image/gif"),
+        *("image/heic", "image/heif", "image/jpeg", "image/png", "image/svg+xml", "image/tiff"),
+        *("image/webp", "video/mp4", "video/quicktime", "video/x-msvideo"),
+    }
+)
+"""The types that C2PA has a place for a manifest in. Files of other types are stored as they are."""
+
+AT_ONCE: Final = 2  # programs of one process
+MEMORY: Final = 1 << 30  # bytes of a program, in addition to four times the file's size
+MIN_RSA_BITS: Final = 2048
+CURVES: Final = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+
+log = structlog.get_logger(__name__)
+
+
+class Signer:
+    """Signs files with one certificate.
+
+    Args:
+        certificates: The chain in PEM, the certificate of the key first.
+        key: The private key in PEM, as PKCS #8.
+        algorithm: By C2PA's name, such as ``es256``.
+        seconds: Maximum duration of signing one file.
+        fails_open: Whether what cannot be signed is stored unsigned.
+    """
+
+    command: tuple[str, ...] = (sys.executable, "-m", "fleek.output_signer")
+
+    def __init__(
+        self, certificates: str, key: str, algorithm: str, *, seconds: float, fails_open: bool
+    ) -> None:
+        self.fails_open = fails_open
+        self._secrets = {"certificates": certificates, "key": key, "algorithm": algorithm}
+        self._seconds = seconds
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def sign(self, source: Path, target: Path, content_type: str, job: Job) -> None:
+        """Write a signed copy of a file.
+
+        Raises:
+            SigningFailed: It cannot be signed now, or never.
+        """
+        size = (await asyncio.to_thread(source.stat)).st_size
+        order = {
+            **self._secrets,
+            "source": str(source),
+            "target": str(target),
+            "content_type": content_type,
+            "manifest": _manifest(job, content_type),
+            "seconds": max(1, round(self._seconds)),
+            "memory": MEMORY + 4 * size,
+        }
+        try:
+            async with self._places:
+                code, _, errors = await run_program(
+                    self.command, seconds=self._seconds, given=strict.dumps(order)
+                )
+        except (OSError, TimeoutError) as error:
+            raise SigningFailed(
+                f"signing: {one_line(str(error), 200) or 'took too long'}"
+            ) from error
+        if code != 0 or not await asyncio.to_thread(target.exists):
+            reason = errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise SigningFailed(f"signing: {one_line(reason, 200) or f'ended with code {code}'}")
+
+
+class Signing:
+    """The signing of one job's outputs.
+
+    Attributes:
+        notes: Whether each file that could be signed was, by its index: ``signed``, or why not.
+        added_bytes: What the manifests have added to all files.
+    """
+
+    def __init__(
+        self, signer: Signer | None, storage: Storage, job: Job, *, min_free_bytes: int
+    ) -> None:
+        self.notes: dict[int, str] = {}
+        self.added_bytes = 0
+        self._signer = signer
+        self._storage = storage
+        self._job = job
+        self._min_free_bytes = min_free_bytes
+
+    async def sign(self, index: int, path: Path, received: Spooled, sniffed: Sniffed) -> Spooled:
+        """Put a signed copy in the place of a file of the spool; returns what is there then.
+
+        Raises:
+            SigningFailed: It cannot be signed, and has to be.
+            StorageFull: There is no room for the copy.
+        """
+        signer = self._signer
+        if signer is None or sniffed.content_type not in SIGNABLE:
+            return received
+        async with spool_file(self._storage, f"{path.name}-signed") as copy:
+            free = (await asyncio.to_thread(shutil.disk_usage, path.parent)).free
+            if free < self._min_free_bytes + received.size_bytes:
+                raise StorageFull("less than MIN_FREE_BYTES would be left on the spool's disk")
+            try:
+                await signer.sign(path, copy, sniffed.content_type, self._job)
+            except SigningFailed as error:
+                log.warning("output_not_signed", job_id=str(self._job.id), reason=str(error))
+                if not signer.fails_open:
+                    raise
+                self.notes[index] = str(error)
+                return received
+            signed = await asyncio.to_thread(_measured, copy)
+            await asyncio.to_thread(copy.replace, path)
+        self.notes[index] = "signed"
+        self.added_bytes += signed.size_bytes - received.size_bytes
+        return signed
+
+
+def _measured(path: Path) -> Spooled:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Spooled(file.tell(), digest)
+
+
+def _manifest(job: Job, content_type: str) -> Mapping[str, Any]:
+    """Return what is claimed: that a model made it. Prompts and parameters stay private."""
+    kind = "algorithmicMedia" if job.provider == "placeholder" else "trainedAlgorithmicMedia"
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": SOURCE_TYPE + kind,
+        "softwareAgent": {"name": f"{job.provider}:{job.model}"},
+    }
+    return {
+        "claim_generator_info": [{"name": "Fleek", "version": fleek.__version__}],
+        "format": content_type,
+        "assertions": [{"label": "c2pa.actions.v2", "data": {"actions": [created]}}],
+    }
+
+
+def open_signer(certificates: Path, key: Path, *, seconds: float, fails_open: bool) -> Signer:
+    """Read the files that outputs are signed with.
+
+    Raises:
+        ConfigurationError: They cannot be used, or the extra is not installed.
+    """
+    if find_spec("c2pa") is None:
+        raise ConfigurationError("C2PA_CERTIFICATES: needs pip install 'fleek[c2pa]'")
+    chain, private = _chain(certificates), _private_key(key)
+    algorithm = _algorithm(private)
+    if algorithm is None:
+        raise ConfigurationError(
+            "C2PA_PRIVATE_KEY: must be a key of Ed25519, of P-256, P-384 or P-521, or of RSA with "
+            f"at least {MIN_RSA_BITS} bits"
+        )
+    if private.public_key() != chain[0].public_key():
+        raise ConfigurationError("C2PA_PRIVATE_KEY: is not that of the first of C2PA_CERTIFICATES")
+    if chain[0].not_valid_after_utc < datetime.now(UTC):
+        log.warning("signing_certificate_expired", expired_at=str(chain[0].not_valid_after_utc))
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return Signer(
+        "".join(one.public_bytes(pem).decode() for one in chain),
+        private.private_bytes(pem, pkcs8, serialization.NoEncryption()).decode(),
+        algorithm,
+        seconds=seconds,
+        fails_open=fails_open,
+    )
+
+
+def _chain(path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        message = f"C2PA_CERTIFICATES: {path} must be a chain of certificates in PEM"
+        raise ConfigurationError(message) from error
+
+
+def _private_key(path: Path) -> Any:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:  # a TypeError if it is encrypted
+        message = f"C2PA_PRIVATE_KEY: {path} must be a private key in PEM, without a password"
+        raise ConfigurationError(message) from error
+
+
+def _algorithm(key: Any) -> str | None:
+    """Return C2PA's name of the algorithm of a key; None: it may not be used."""
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return CURVES.get(key.curve.name)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    strong = isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS
+    return "ps256" if strong else None
