@@ -56,9 +56,10 @@ LINK: Final = re.compile(r"(\]\()(?!https?://|#)([^)\s#]+)")
 LANGUAGES: Final = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".json": "json"}
 SHEET: Final = """
 .diagram { overflow-x: auto; margin: 1.5em 0; }
-.diagram svg { min-width: 54rem; font: 16px var(--md-text-font-family, sans-serif); }
+.diagram .statediagram { min-width: 54rem; }
+.diagram svg { font: 16px var(--md-text-font-family, sans-serif); }
 .diagram text { fill: var(--md-typeset-color); }
-.diagram .edgeLabel text { text-anchor: middle; }
+.diagram .edgeLabel text, .diagram .flowchart text { text-anchor: middle; }
 .diagram .node rect, .diagram .node path, .diagram .node polygon {
   fill: var(--md-code-bg-color); stroke: var(--md-default-fg-color--light);
 }
@@ -94,7 +95,7 @@ def build(target: Path) -> None:
 
 
 def _drawn(found: re.Match[str]) -> str:
-    """Return a diagram as HTML; its source stays readable for those who do not see it."""
+    """Return a diagram as HTML, with the drawing inside, so that the style sheet applies to it."""
     svg = drawing(found[1]).read_text().strip()
     return f'<div class="diagram">{svg}</div>'
 
