@@ -36,7 +36,7 @@ from stored_outputs import save
 
 pytestmark = both_databases
 
-RELEASED: Final = "0003"  # the schema of release 0.1.0
+RELEASED: Final = {"0.1.0": "0003", "0.2.0": "0035"}  # the schema of each release
 GONE: Final = WorkerId(UUID("b0000000-0000-0000-0000-000000000001"))
 WORKER: Final = {
     "id": GONE, "host": "elsewhere", "pid": 1, "version": "0.1.0", "slots": 4, "freed": False,
@@ -140,26 +140,29 @@ JOBS: Final[Mapping[str, Leftover]] = {
 }
 
 
-@pytest.fixture
-def database_url(database: str, services: Services, tmp_path: Path) -> Iterator[str]:
-    """Yield the address of a migrated database with all these jobs of the previous release."""
+@pytest.fixture(params=RELEASED)
+def database_url(
+    request: pytest.FixtureRequest, database: str, services: Services, tmp_path: Path
+) -> Iterator[str]:
+    """Yield the address of a migrated database with all these jobs of an earlier release."""
+    schema = RELEASED[request.param]
     if database == "sqlite":
         url = f"sqlite:///{tmp_path}/old.db"
-        apart(asyncio.run, _fill(url))
+        apart(asyncio.run, _fill(url, schema))
         apart(upgrade, url)
         yield url
         return
     server = services.postgres()
     name = server.create()
-    apart(asyncio.run, _fill(server.url(name)))
+    apart(asyncio.run, _fill(server.url(name), schema))
     apart(upgrade, server.url(name))
     yield server.url(name)
     server.drop(name)
 
 
-async def _fill(url: str) -> None:
+async def _fill(url: str, schema: str) -> None:
     async with open_database(url) as db, db.write() as tx:
-        await tx.run_sync(_upgrade, RELEASED)
+        await tx.run_sync(_upgrade, schema)
         await tx.run_sync(_insert)
 
 
