@@ -38,7 +38,7 @@ export function systemPage(me) {
         stats.cost !== undefined && stats.cost !== null && fact(String(stats.cost.amount ?? stats.cost), "spent within an hour"));
       const paces = stats.by_provider ?? {}, pauses = await allowed(providerPauses()), stopped = await operatorPauses(me);
       const names = [...new Set([...Object.keys(paces), ...Object.keys(pauses ?? {})])].sort();
-      swap(models, names.length + stopped.length > 0 && h("section", {}, h("h2", {}, "Providers, last hour"), h("ul", { class: "lines card" }, stopped.map(stopLine), names.map((name) => providerLine(name, pauses && (pauses[name] ?? { open: [] }), paces[name])))));
+      swap(models, names.length + stopped.length > 0 && h("section", { class: "stack" }, h("h2", {}, "Providers, last hour"), h("ul", { class: "lines card" }, stopped.map(stopLine), names.map((name) => providerLine(name, pauses && (pauses[name] ?? { open: [] }), paces[name])))));
     } catch (error) { if (error.status) swap(facts, trouble(error, load)); }
   }
   const timer = setInterval(() => { if (!document.hidden) load(); }, 5000);
