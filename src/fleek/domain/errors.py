@@ -52,6 +52,7 @@
     │   ├── StillRunning
     │   ├── InputUnreachable     a media input cannot be fetched now
     │   ├── ModerationUnavailable   no answer of the moderation service now
+    │   ├── SigningFailed        an output could not be signed
     │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
     │   └── StorageError
     │       └── StorageFull
