@@ -20,7 +20,7 @@ from fleek.engine.clock import Clock
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.moderation import Moderator
 from fleek.engine.prices import load_prices
-from fleek.engine.provenance import Signer, open_signer
+from fleek.engine.provenance import Signer
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.engine.signing import SecretBox
@@ -173,6 +173,8 @@ def _signer(settings: Settings) -> Signer | None:
     certificates, key = settings.c2pa_certificates, settings.c2pa_private_key
     if certificates is None or key is None:
         return None
+    from fleek.engine.certificates import open_signer  # noqa: PLC0415 - heavy
+
     return open_signer(
         certificates,
         key,

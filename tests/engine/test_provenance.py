@@ -20,8 +20,9 @@ from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
+from fleek.engine.certificates import open_signer
 from fleek.engine.collect import collect
-from fleek.engine.provenance import SIGNABLE, Signer, open_signer
+from fleek.engine.provenance import SIGNABLE, Signer
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
