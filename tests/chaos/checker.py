@@ -117,7 +117,8 @@ def _created_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     for job_id, sales in sales_by_job(evidence).items():
         for one, next_one in pairwise(sorted(sales, key=lambda sale: sale.begun)):
             alive = one.ended is None or one.ended > next_one.begun
-            if alive and not {one.id, next_one.id} & evidence.orphans:
+            excused = {one.id, next_one.id} & evidence.orphans or one.id in evidence.unfindable
+            if alive and not excused:
                 yield f"job {job_id} had {one.id} and {next_one.id} running at once"
     for job in evidence.jobs.values():
         if job.attempt > job.max_attempts:
@@ -131,7 +132,7 @@ def _bound_to_its_own(evidence: Evidence, terms: Terms) -> Iterator[str]:
     sales = {sale.id: sale for sale in evidence.sales}
     bound = {attempt.prediction_id: attempt for attempt in evidence.attempts}
     for sale in evidence.sales:
-        lost = terms.unknown and sale.unheard
+        lost = (terms.unknown and sale.unheard) or sale.id in evidence.unfindable
         if sale.id not in bound and sale.id not in evidence.orphans and not lost:
             yield f"no attempt has {sale.id}, created for attempt {sale.attempt_id}"
         if sale.id in evidence.orphans and sale.ended is None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -130,6 +131,7 @@ class Sale:
     micros: int = 0  # its price in 10^-6 USD
     vanished: bool = False  # missing in reads and lists
     unheard: bool = False  # only its callback could have found it, and none was accepted
+    unshown: bool = False  # it vanished, and no callback of it was accepted
     overran: bool = False  # stopped by the time limit of its own request
     denied: bool = False  # its cancellation was confirmed, but it ran on or had ended
 
@@ -202,6 +204,15 @@ class Evidence:
     costs: Mapping[UUID, int | None] = field(default_factory=dict)  # of jobs
     flood: Sequence[Answered] = ()  # responses to a caller beyond its rate
     rate_per_minute: int = 0  # its rate limit; 0: none
+
+    @cached_property
+    def unfindable(self) -> frozenset[str]:
+        """Predictions that nothing of the provider's showed after the answer to their creation was lost.
+
+        The job is started again, as GUARANTEES allows: by then no list has had the prediction for long.
+        """
+        bound = {attempt.prediction_id for attempt in self.attempts}
+        return frozenset(sale.id for sale in self.sales if sale.unshown and sale.id not in bound)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,6 +370,7 @@ def _endpoint(row: Sequence[Any]) -> Endpoint:
 
 
 def _sale(row: Mapping[str, Any], heard: Container[str]) -> Sale:
+    silent = row["id"] not in heard
     token = str(row["webhook_url"] or "").rpartition("/")[2].partition(".")[0]
     attempt_id = row["id"] if row["provider"] == "comfyui" else token
     return Sale(
@@ -371,7 +383,8 @@ def _sale(row: Mapping[str, Any], heard: Container[str]) -> Sale:
         billed=row["billed"],
         micros=row["billed_micros"],
         vanished=row["vanished"],
-        unheard=row["provider"] == "fal" and row["id"] not in heard,
+        unheard=row["provider"] == "fal" and silent,
+        unshown=row["vanished"] and silent,
         overran=row["overran"],
         denied=row["cancel_lied"] or row["deleted"],
     )

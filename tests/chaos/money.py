@@ -35,6 +35,8 @@ def money(evidence: Evidence) -> Money:
     counted: Counter[str] = Counter()
     for job_id, sales in by_job.items():
         good = [sale for sale in sales if sale.heading == "succeeded"]
+        counted["unused"] += sum(sale.id in evidence.unfindable for sale in good)
+        good = [sale for sale in good if sale.id not in evidence.unfindable]
         counted[_use(evidence.jobs.get(job_id), good)] += min(len(good), 1)
         counted["twice"] += max(len(good) - 1, 0)
     headings = Counter(sale.heading for sale in evidence.sales)

@@ -29,7 +29,7 @@ from chaos.receiver import Arrival
 from fleek.engine import signing
 
 PAINTED, STOPPED = UUID(int=1), UUID(int=2)
-FIRST, SECOND = UUID(int=11), UUID(int=12)
+FIRST, SECOND, UNKNOWN = UUID(int=11), UUID(int=12), UUID(int=13)
 KEY = "media/1.webp"
 SHA = "ab" * 32
 NORTH, SOUTH = "north", "south"
@@ -474,6 +474,31 @@ def test_a_vanished_prediction_is_no_loss_of_the_service() -> None:
     vanished = money(replace(evidence, sales=[gone, story().sales[1]]))
 
     assert (kept.lost, kept.unused, vanished.lost, vanished.unused) == (1, 0, 0, 1)
+
+
+def test_a_second_start_after_an_unfindable_prediction_is_excused() -> None:
+    """It vanished before it was found, and each callback was refused; one that was seen counts."""
+    again = replace(story().sales[0], id="p3", attempt_id=UNKNOWN, ended=4, vanished=True)
+    attempt = replace(
+        story().attempts[0], id=UNKNOWN, n=2, prediction_id=None, verdict="not_bought"
+    )
+    charge = replace(story().charges[0], number=2, actual=None, state="released")
+
+    def complaints(sale: Sale) -> tuple[list[str], int]:
+        evidence = replace(
+            story(),
+            sales=[sale, *story().sales],
+            attempts=[*story().attempts, attempt],
+            charges=[*story().charges, charge],
+        )
+        return check(evidence, Terms()), money(evidence).twice
+
+    assert complaints(replace(again, begun=0.5, unshown=True)) == ([], 0)
+    seen, twice = complaints(replace(again, begun=0.5))
+    assert twice == 1
+    assert any("paid twice for 1" in one for one in seen)
+    assert any("no attempt has p3" in one for one in seen)
+    assert any("running at once" in one for one in seen)
 
 
 def test_a_falsely_confirmed_cancel_is_excused() -> None:
