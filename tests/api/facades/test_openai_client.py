@@ -1,16 +1,12 @@
-"""OpenAI's official Python client, unmodified, with the facade."""
+"""OpenAI's official Python client, unmodified, with the facade: a process and an environment of its own."""
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import httpx2
-import openai
 import pytest
-from openai import OpenAI
 from sqlalchemy import text
 
 from facade_site import KEY, Site
@@ -19,17 +15,24 @@ from fleek.domain.job import Job, Status
 from fleek.store import listing
 from service_process import until
 
-WEBP: Final = b"RIFF"
 FLUX: Final = "black-forest-labs/flux-schnell"
 
-pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+RunProgram = Callable[..., dict[str, Any]]
+Check = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def client(site: Site) -> Generator[OpenAI]:
-    """Open the client; only the address and the key are ours."""
-    with OpenAI(api_key=KEY, base_url=f"{site.base}/openai/v1") as client:
-        yield client
+def check(run_program: RunProgram, site: Site) -> Check:
+    """Return a function that runs checks with the client; only the address and the key are ours."""
+
+    def check(*checks: str, prompt: str = "") -> dict[str, Any]:
+        return run_program(
+            *("openai", "openai_checks.py", PNG.hex(), prompt, *checks),
+            OPENAI_BASE_URL=f"{site.base}/openai/v1",
+            OPENAI_API_KEY=KEY,
+        )
+
+    return check
 
 
 @pytest.fixture
@@ -51,20 +54,9 @@ def jobs_of(site: Site, prompt: str) -> list[Job]:
     return [job for job in site.jobs() if job.prompt == prompt]
 
 
-def test_images_are_made_and_translated(client: OpenAI, site: Site) -> None:
+def test_images_are_made(check: Check, site: Site) -> None:
     """What the model has is translated; the rest is ignored, and a header says so."""
-    answer = client.images.with_raw_response.generate(
-        model="gpt-image-1",
-        prompt="two images",
-        n=2,
-        size="1536x1024",
-        quality="high",
-        moderation="low",
-        output_format="jpeg",
-        output_compression=70,
-        extra_body={"seed": 7},
-    )
-    images = answer.parse()
+    results = check("translated_images", "image_addresses", "streamed_images")
 
     job = job_of(site, "two images")
     assert (job.model, job.status) == (FLUX, Status.COMPLETED)
@@ -75,96 +67,52 @@ def test_images_are_made_and_translated(client: OpenAI, site: Site) -> None:
         "output_quality": 70,
         "seed": 7,
     }
-    assert answer.headers["x-fleek-job"] == str(job.id)
-    assert answer.headers["x-fleek-ignored"] == "moderation, quality"
-    assert answer.headers["x-fleek-adjusted"] == "size=1536x1024 to aspect_ratio=4:3"
-    assert images.data is not None
-    assert len({each.b64_json for each in images.data}) == 2
-    assert (images.output_format, images.size) == ("jpeg", "64x64")
+    ignored, adjusted = "moderation, quality", "size=1536x1024 to aspect_ratio=4:3"
+    assert results == {
+        "translated_images": [str(job.id), ignored, adjusted, 2, "jpeg", "64x64"],
+        "image_addresses": "PNG",
+        "streamed_images": [["image_generation.completed"], ["PNG"], True],
+    }
     assert site.purchases("two images") == 1
 
 
-def test_images_have_addresses_on_request(client: OpenAI) -> None:
-    """They are read without a key."""
-    images = client.images.generate(
-        model="gpt-image-1-mini", prompt="address", response_format="url"
-    )
-
-    assert images.data is not None
-    url = images.data[0].url
-    assert url is not None
-    assert httpx2.get(url).content.startswith(b"\x89PNG")
-
-
-def test_images_are_edited(client: OpenAI, site: Site) -> None:
+def test_images_are_edited(check: Check, site: Site) -> None:
     """Files become uploads, whether one or several are sent."""
-    client.images.edit(
-        model="gpt-image-1-mini", prompt="edit one", image=("a.png", PNG), size="1024x1024"
-    )
-    client.images.edit(model="gpt-image-1-mini", prompt="edit a list", image=[("a.png", PNG)])
-    with pytest.raises(openai.BadRequestError) as several:
-        client.images.edit(
-            model="gpt-image-1-mini", prompt="x", image=[("a.png", PNG), ("b.png", PNG)]
-        )
-    with pytest.raises(openai.BadRequestError) as masked:
-        client.images.edit(
-            model="gpt-image-1-mini", prompt="x", image=("a.png", PNG), mask=("m.png", PNG)
-        )
+    results = check("edited_images")
 
     inputs = [dict(job_of(site, f"edit {what}").input) for what in ("one", "a list")]
     reference = inputs[0].pop("image_prompt")
     assert inputs == [{"aspect_ratio": "1:1"}, {"image_prompt": reference}]
     assert reference.startswith("upload:")
-    assert (several.value.param, masked.value.param) == ("image", "mask")
+    refusals = results["edited_images"]
+    assert [(kind, parameter) for kind, _, parameter in refusals] == [
+        ("BadRequestError", "image"),
+        ("BadRequestError", "mask"),
+    ]
 
 
-def test_images_are_streamed(client: OpenAI) -> None:
-    """The last event has the image; a failure is raised."""
-    events: list[Any] = list(
-        client.images.generate(model="gpt-image-1-mini", prompt="stream", stream=True)
-    )
-    with pytest.raises(openai.APIError, match="NSFW"):
-        list(
-            client.images.generate(
-                model="gpt-image-1-mini", prompt="[[emu:nsfw]] stream", stream=True
-            )
-        )
-
-    assert [event.type for event in events] == ["image_generation.completed"]
-    assert base64.b64decode(events[0].b64_json).startswith(b"\x89PNG")
-
-
-def test_a_video_is_created_polled_listed_downloaded_and_deleted(
-    client: OpenAI, site: Site
-) -> None:
+def test_a_video_is_created_polled_listed_downloaded_and_deleted(check: Check, site: Site) -> None:
     """It is an ordinary job under the name that was asked for."""
-    made = client.videos.create(
-        prompt="[[emu:predict=1]] a video", model="sora-2", seconds="4", size="720x1280"
-    )
-    polled = client.videos.poll(made.id)
-    second = client.videos.create_and_poll(prompt="second video", model="sora-2")
-    pages = list(client.videos.list(limit=1))
-    oldest = next(iter(client.videos.list(order="asc", limit=1)))
-    content = client.videos.download_content(made.id).read()
+    results = check("videos")
 
-    job = job_of(site, "[[emu:predict=1]] a video")
-    assert made.id == f"video_{job.id}"
-    assert made.status in {"queued", "in_progress"}
-    assert (polled.status, polled.progress, polled.model) == ("completed", 100, "sora-2")
-    assert (polled.seconds, polled.size, polled.prompt) == ("4", "720x1280", job.prompt)
-    assert [one.id for one in pages][:2] == [second.id, made.id]
-    assert oldest.id == pages[-1].id
-    assert content[4:8] == b"ftyp"
-    assert client.videos.delete(made.id).deleted
-    for call in (client.videos.retrieve, client.videos.download_content, client.videos.delete):
-        with pytest.raises(openai.NotFoundError):
-            call(made.id)
-    assert made.id not in [one.id for one in client.videos.list()]
+    prompt = "[[emu:predict=1]] a video"
+    assert results["videos"] == {
+        "id": f"video_{job_of(site, prompt).id}",
+        "accepted": True,
+        "ended": ["completed", 100, "sora-2"],
+        "repeated": ["4", "720x1280", prompt],
+        "listed": True,
+        "oldest": True,
+        "content": "ftyp",
+        "deleted": True,
+        "gone": ["NotFoundError"] * 3,
+        "still listed": False,
+    }
 
 
-def test_a_video_takes_a_picture(client: OpenAI, plain: httpx2.Client, site: Site) -> None:
+def test_a_video_takes_a_picture(check: Check, plain: httpx2.Client, site: Site) -> None:
     """As a file, or, which this client cannot send, as an address."""
-    client.videos.create(prompt="from a file", model="sora-2", input_reference=("a.png", PNG))
+    results = check("video_from_a_file")
     reference = {"image_url": "https://example.com/a.png"}
     body = {"prompt": "from an address", "model": "sora-2", "input_reference": reference}
     assert plain.post("/videos", json=body).status_code == 200
@@ -173,59 +121,44 @@ def test_a_video_takes_a_picture(client: OpenAI, plain: httpx2.Client, site: Sit
         job_of(site, prompt).input["first_frame_image"]
         for prompt in ("from a file", "from an address")
     ]
+    assert results == {"video_from_a_file": None}
     assert values[0].startswith("upload:")
     assert values[1] == "https://example.com/a.png"
 
 
-def test_deleting_a_video_that_is_made_cancels_it(client: OpenAI, site: Site) -> None:
+def test_deleting_a_video_that_is_made_cancels_it(check: Check, site: Site) -> None:
     """Nothing goes on for what nobody can fetch."""
-    made = client.videos.create(prompt="[[emu:predict=60]] cancel a video", model="sora-2")
+    results = check("video_that_is_cancelled")
 
-    with pytest.raises(openai.ConflictError) as early:
-        client.videos.download_content(made.id)
-    client.videos.delete(made.id)
-
-    assert early.value.code == "not_completed"
+    assert results == {"video_that_is_cancelled": ["ConflictError", "not_completed", None]}
     assert job_of(site, "[[emu:predict=60]] cancel a video").status is Status.CANCELLED
 
 
-def test_speech_is_a_file(client: OpenAI, site: Site) -> None:
-    """Of the type that the model makes; what it lacks is ignored, and said so."""
-    answer = client.audio.speech.with_raw_response.create(
-        model="tts-1", input="Good morning", voice="alloy", response_format="wav", speed=1.5
-    )
+def test_speech_is_a_file_and_models_are_listed(check: Check, site: Site) -> None:
+    """Sound is of the type that the model makes; what it lacks is ignored, and said so."""
+    results = check("speech", "models")
 
-    assert answer.content.startswith(WEBP)
-    assert answer.headers["content-type"] == "audio/wav"
-    assert answer.headers["x-fleek-ignored"] == "response_format, speed, voice"
+    assert results == {
+        "speech": ["RIFF", "audio/wav", "response_format, speed, voice"],
+        "models": [
+            True,
+            [FLUX, "replicate", "sora-2"],
+            ["NotFoundError", "model_not_found", "model"],
+        ],
+    }
     assert job_of(site, "Good morning").model.startswith("meta/musicgen:")
 
 
-def test_models_are_listed(client: OpenAI) -> None:
-    """Aliases and the models of providers."""
-    names = [model.id for model in client.models.list()]
-    one = client.models.retrieve(FLUX)
-    alias = client.models.retrieve("sora-2")
-    with pytest.raises(openai.NotFoundError) as missing:
-        client.models.retrieve("no such/model at all")
-
-    assert {"gpt-image-1", "sora-2", FLUX} <= set(names)
-    assert (one.id, one.owned_by, alias.id) == (FLUX, "replicate", "sora-2")
-    assert missing.value.code == "model_not_found"
-
-
-def test_failures_are_raised_once(client: OpenAI, site: Site) -> None:
+def test_failures_are_raised_once(check: Check, site: Site) -> None:
     """A job that has failed is not tried again by the client: each try could be paid for."""
-    with pytest.raises(openai.BadRequestError) as flagged:
-        client.images.generate(model="gpt-image-1-mini", prompt="[[emu:nsfw]] images")
-    with pytest.raises(openai.InternalServerError) as failed:
-        client.audio.speech.create(model="tts-1", input="[[emu:fail_start*9]] say", voice="x")
-    video = client.videos.create_and_poll(prompt="[[emu:nsfw]] video", model="sora-2")
+    results = check("failures", "wrong_key")
 
-    assert flagged.value.code == "moderation_blocked"
-    assert failed.value.response.headers["x-should-retry"] == "false"
+    flagged = ["BadRequestError", "moderation_blocked", None]
+    assert results == {
+        "failures": [flagged, "false", "failed", "moderation_blocked"],
+        "wrong_key": ["AuthenticationError", "invalid_api_key", None],
+    }
     assert len(jobs_of(site, "[[emu:fail_start*9]] say")) == 1
-    assert (video.status, video.error and video.error.code) == ("failed", "moderation_blocked")
 
 
 REFUSED: Final = [
@@ -260,7 +193,7 @@ def test_refusals_name_the_parameter(
     assert len(site.jobs()) == before
 
 
-def test_errors_have_the_services_form_everywhere(plain: httpx2.Client, client: OpenAI) -> None:
+def test_errors_have_the_services_form_everywhere(plain: httpx2.Client) -> None:
     """Unknown paths, wrong methods, wrong keys, bodies that are none."""
     answers = {
         "unknown_model": plain.post(
@@ -294,8 +227,6 @@ def test_errors_have_the_services_form_everywhere(plain: httpx2.Client, client: 
         "query": (400, "invalid_input"),
         "variant": (400, "invalid_value"),
     }
-    with pytest.raises(openai.AuthenticationError):
-        client.with_options(api_key="wrong").models.list()
 
 
 def _code(answer: httpx2.Response) -> Any:
@@ -315,10 +246,10 @@ def _code(answer: httpx2.Response) -> Any:
     ],
 )
 def test_the_clients_own_retries_pay_once(
-    client: OpenAI, site: Site, call: str, moment: str
+    check: Check, site: Site, call: str, moment: str
 ) -> None:
     """The answers of its first two tries are lost: before the job is accepted, and after."""
-    prompt = f"lost {call} {moment}"
+    prompt, name = f"lost {call} {moment}", f"lost_{call}"
 
     async def accepted() -> None:
         while not any(job.prompt == prompt for job in await _all(site)):
@@ -326,22 +257,15 @@ def test_the_clients_own_retries_pay_once(
 
     site.line.losing = None if moment == "before" else accepted
     site.line.lose = 2
-    calls: dict[str, Callable[[], object]] = {
-        "image": lambda: client.images.generate(model="gpt-image-1", prompt=prompt),
-        "edit": lambda: client.images.edit(
-            model="gpt-image-1-mini", prompt=prompt, image=("a.png", PNG)
-        ),
-        "video": lambda: client.videos.create(model="sora-2", prompt=prompt),
-        "speech": lambda: client.audio.speech.create(model="tts-1", input=prompt, voice="x"),
-    }
 
-    calls[call]()
+    first = check(name, prompt=prompt)[name]
     lost = site.line.lost
-    made = len(jobs_of(site, prompt))
-    calls[call]()
+    made = [str(job.id) for job in jobs_of(site, prompt)]
+    second = check(name, prompt=prompt)[name]
 
-    assert (lost, made) == (2, 1)
+    assert (lost, made) == (2, [first])
     assert len(jobs_of(site, prompt)) == 2  # the second call was meant as another
+    assert second != first
     until(lambda: site.purchases(prompt) == 2, why=lambda: str(site.purchases(prompt)))
 
 
@@ -350,26 +274,12 @@ async def _all(site: Site) -> list[Job]:
     return [view.job for view in page.views]
 
 
-def test_calls_at_once_are_separate(client: OpenAI, site: Site) -> None:
-    """Equal calls that were meant as several are several jobs."""
-    with ThreadPoolExecutor(3) as threads:
-        made = [
-            threads.submit(client.images.generate, model="gpt-image-1", prompt="openai at once")
-            for _ in range(3)
-        ]
-        images = [each.result().data for each in made]
+def test_equal_calls_are_separate_unless_they_have_a_key(check: Check, site: Site) -> None:
+    """Those that were meant as several are several jobs; a caller's own key counts."""
+    results = check("at_once", "keyed")
 
-    assert len({each[0].b64_json for each in images if each}) == 3
+    assert results == {"at_once": 3, "keyed": 1}
     assert site.purchases("openai at once") == 3
-
-
-def test_the_same_idempotency_key_is_one_job(client: OpenAI, site: Site) -> None:
-    """A caller's own key counts in any case."""
-    for _ in range(2):
-        client.videos.create(
-            model="sora-2", prompt="keyed", extra_headers={"Idempotency-Key": "one"}
-        )
-
     assert len(jobs_of(site, "keyed")) == 1
 
 
