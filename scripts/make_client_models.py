@@ -25,6 +25,8 @@ from fleek.schemas import (
     batches,
     costs,
     events,
+    keys,
+    queue,
     uploads,
     webhooks,
 )
@@ -35,6 +37,7 @@ ROOTS: Final[tuple[type[BaseModel], ...]] = (
     *(costs.EstimateRead, costs.UsageRead, costs.BudgetRead, uploads.UploadRead),
     *(batches.BatchRead, webhooks.EndpointRead, webhooks.EndpointCreated, webhooks.SecretRead),
     *(webhooks.DeliveryRead, webhooks.DeliveryDetail),
+    *(keys.KeyRead, keys.KeyCreated, queue.QueueRead),
 )
 SHOWN: Final = {
     "JobRead": ("id", "status", "model_name", "prompt", "error_code", "error_message"),
@@ -43,6 +46,8 @@ SHOWN: Final = {
     "ModelRead": ("name", "provider", "output"),
     "UploadRead": ("reference", "content_type", "size_bytes", "expires_at"),
     "BatchRead": ("id", "status", "total", "accepted"),
+    "KeyRead": ("id", "tenant", "name", "scopes", "expires_at", "revoked_at"),
+    "KeyCreated": ("id", "tenant", "name", "scopes", "expires_at"),
 }
 """Fields in `repr`; of others, all."""
 TITLE: Final = '''\

@@ -43,9 +43,14 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "keys create": (
         "fleek keys create laptop",
         "fleek keys create shop --tenant shop --expires 90d",
+        "fleek keys create operator --scope admin --local",
+        "fleek keys create ci --url https://media.example.com",
     ),
-    "keys list": ("fleek keys list",),
-    "keys revoke": ("fleek keys revoke 7h2kq9x4m3pd",),
+    "keys list": ("fleek keys list", "fleek keys list --tenant shop --json"),
+    "keys revoke": (
+        "fleek keys revoke 7h2kq5x4m3pd",
+        "fleek keys revoke 7h2kq5x4m3pd --url https://media.example.com",
+    ),
     "list": (
         "fleek list -s failed -s cancelled --since 1d",
         "fleek list --tag sea --format '{id} {status} {prompt}'",
@@ -57,9 +62,15 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "open": ("fleek open @last",),
     "providers abandon": ("fleek providers abandon fal --dry-run",),
     "purge": ("fleek purge @last", "fleek purge --older-than 30d --dry-run"),
-    "queue pause": ("fleek queue pause --provider replicate",),
-    "queue resume": ("fleek queue resume --provider replicate",),
-    "queue show": ("fleek queue show --json",),
+    "queue pause": (
+        "fleek queue pause --provider replicate",
+        "fleek queue pause --url https://media.example.com",
+    ),
+    "queue resume": (
+        "fleek queue resume --provider replicate",
+        "fleek queue resume --url https://media.example.com",
+    ),
+    "queue show": ("fleek queue show --json", "fleek queue show --local"),
     "retry": ("fleek retry @last",),
     "serve": ("fleek serve --port 8080",),
     "status": ("fleek status @last", "fleek status 6a8e41 --json"),

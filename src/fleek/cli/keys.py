@@ -1,34 +1,41 @@
 """`fleek keys`: create, list and revoke API keys."""
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fleek.cli.local_service import run_locally
-from fleek.cli.options import age
-from fleek.cli.screen import Screen
+from fleek.cli.operator_session import OperatorSession, operating
+from fleek.cli.options import age, command
 from fleek.domain.access import ANONYMOUS, Scope
 from fleek.domain.job import DEFAULT_TENANT
+from fleek.system_clock import wall_time
 
 if TYPE_CHECKING:
-    from fleek.domain.api_keys import ApiKey
+    from fleek.client.models import KeyCreated, KeyRead
     from fleek.engine.runtime import Runtime
 
 app = typer.Typer()
 keys = typer.Typer(no_args_is_help=True)
 app.add_typer(keys, name="keys", help="API keys of the service.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 SCOPES = ", ".join(Scope)
 
 
-@keys.command()
+@command(keys, "create", session=operating)
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
+    *,
     tenant: Annotated[
-        str, typer.Option(help="Whose jobs it is for; a new tenant is created.")
-    ] = DEFAULT_TENANT,
+        str | None,
+        typer.Option(
+            help="Whose jobs it is for; a new tenant is created. Default: default, or over HTTP that of "
+            "your key."
+        ),
+    ] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(help=f"May be given several times: {SCOPES}. Default: all but admin."),
@@ -36,88 +43,124 @@ def create(
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="From now: 90d, 12h. Default: never.")
     ] = None,
-    *,
-    as_json: AsJson = False,
+    session: OperatorSession,
 ) -> None:
     """Create a key and print it: it is shown this once and stored nowhere.
 
-    As soon as there is a key, callers need one. Works on the database of the service with its settings:
-    run it where the service runs.
+    As soon as there is a key, callers need one. Works over HTTP if --url or FLEEK_URL names a server, with an
+    operator's key; else on the database of the service with its settings: so the first key is made, where
+    the service runs.
     """
     scopes = _scopes(scope)
     lifetime = None if expires is None else age(expires, "--expires")
     for option, text in (("NAME", name), ("--tenant", tenant)):
-        _check_name(text, option)
-    screen = Screen(as_json=as_json)
-
-    async def work(rt: "Runtime") -> None:
-        from fleek.engine.access import create_key  # noqa: PLC0415 - heavy
-        from fleek.schemas.keys import KeyCreated  # noqa: PLC0415 - heavy
-
-        expires_at = None if lifetime is None else rt.now() + lifetime
-        key, secret = await create_key(
-            rt, name=name, tenant_id=tenant, scopes=scopes, expires_at=expires_at
+        if text is not None:
+            _check_name(text, option)
+    made: KeyCreated
+    if session.remote:
+        made = session.client.keys.create(
+            name,
+            tenant=tenant,
+            scopes=scopes,
+            expires_at=None if lifetime is None else wall_time() + lifetime,
         )
-        if as_json:
-            screen.json(KeyCreated.with_secret(key, secret).model_dump(mode="json"))
-        else:
-            screen.data(secret)
+    else:
+        made = run_locally(
+            partial(_create, name=name, tenant=tenant, scopes=scopes, lifetime=lifetime)
+        )
+    if session.screen.as_json:
+        session.screen.json(made.to_dict())
+    else:
+        session.screen.data(made.key)
 
-    run_locally(work)
 
-
-@keys.command("list")
+@command(keys, "list", session=operating)
 def list_keys(
-    tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant.")] = None,
     *,
-    as_json: AsJson = False,
+    tenant: Annotated[str | None, typer.Option(help="Only keys of this tenant.")] = None,
+    session: OperatorSession,
 ) -> None:
     """List the keys, newest first, with those that were revoked.
 
     Each line: id, tenant, name, state, scopes.
     """
-    screen = Screen(as_json=as_json)
-
-    async def work(rt: "Runtime") -> None:
-        from fleek.schemas.keys import KeyRead  # noqa: PLC0415 - heavy
-        from fleek.store import api_keys  # noqa: PLC0415 - heavy
-
-        found = await api_keys.list_keys(rt.db, tenant_id=tenant)
-        if as_json:
-            screen.json([KeyRead.of(key).model_dump(mode="json") for key in found])
-            return
-        for key in found:
-            state = _state(key, now=rt.now())
-            scopes = ",".join(scope for scope in Scope if scope in key.scopes)
-            screen.data(key.id, key.tenant_id, key.name, state, scopes)
-
-    run_locally(work)
+    found: list[KeyRead]
+    if session.remote:
+        found = session.client.keys.list(tenant=tenant)
+    else:
+        found = run_locally(partial(_list, tenant=tenant))
+    if session.screen.as_json:
+        session.screen.json([key.to_dict() for key in found])
+        return
+    now = wall_time()
+    for key in found:
+        scopes = ",".join(key.scopes)
+        session.screen.data(key.id, key.tenant, key.name, _state(key, now=now), scopes)
 
 
-@keys.command()
+@command(keys, "revoke", session=operating)
 def revoke(
     key_id: Annotated[
         str, typer.Argument(metavar="ID", help="The id, or the beginning of the key.")
     ],
     *,
-    as_json: AsJson = False,
+    session: OperatorSession,
 ) -> None:
     """Make a key invalid for good, within a second on every process; its jobs go on."""
-    screen = Screen(as_json=as_json)
+    key: KeyRead
+    if session.remote:
+        key = session.client.keys.revoke(key_id)
+    else:
+        key = run_locally(partial(_revoke, text=key_id))
+    if session.screen.as_json:
+        session.screen.json(key.to_dict())
+    else:
+        session.screen.data(f"revoked {key.prefix} ({key.name})")
 
-    async def work(rt: "Runtime") -> None:
-        from fleek.domain.api_keys import PREFIX, KeyId  # noqa: PLC0415 - not needed for help
-        from fleek.engine.access import revoke_key  # noqa: PLC0415 - heavy
-        from fleek.schemas.keys import KeyRead  # noqa: PLC0415 - heavy
 
-        wanted = KeyId(key_id.removeprefix(PREFIX).partition("_")[0])
-        key = await revoke_key(rt, wanted)
-        if as_json:
-            screen.json(KeyRead.of(key).model_dump(mode="json"))
-        else:
-            screen.data(f"revoked {key.prefix} ({key.name})")
+async def _create(
+    rt: "Runtime",
+    *,
+    name: str,
+    tenant: str | None,
+    scopes: Sequence[Scope],
+    lifetime: timedelta | None,
+) -> "KeyCreated":
+    from fleek.client.models import KeyCreated  # noqa: PLC0415 - not needed for help
+    from fleek.engine.access import create_key  # noqa: PLC0415 - heavy
+    from fleek.schemas import keys as schemas  # noqa: PLC0415 - heavy
 
-    run_locally(work)
+    key, secret = await create_key(
+        rt,
+        name=name,
+        tenant_id=tenant or DEFAULT_TENANT,
+        scopes=scopes,
+        expires_at=None if lifetime is None else rt.now() + lifetime,
+    )
+    return KeyCreated.from_json(_document(schemas.KeyCreated.with_secret(key, secret)))
+
+
+async def _list(rt: "Runtime", *, tenant: str | None) -> "list[KeyRead]":
+    from fleek.client.models import KeyRead  # noqa: PLC0415 - not needed for help
+    from fleek.schemas import keys as schemas  # noqa: PLC0415 - heavy
+    from fleek.store import api_keys  # noqa: PLC0415 - heavy
+
+    found = await api_keys.list_keys(rt.db, tenant_id=tenant)
+    return [KeyRead.from_json(_document(schemas.KeyRead.of(key))) for key in found]
+
+
+async def _revoke(rt: "Runtime", *, text: str) -> "KeyRead":
+    from fleek.client.models import KeyRead  # noqa: PLC0415 - not needed for help
+    from fleek.domain.api_keys import PREFIX, KeyId  # noqa: PLC0415 - not needed for help
+    from fleek.engine.access import revoke_key  # noqa: PLC0415 - heavy
+    from fleek.schemas import keys as schemas  # noqa: PLC0415 - heavy
+
+    wanted = KeyId(text.removeprefix(PREFIX).partition("_")[0])
+    return KeyRead.from_json(_document(schemas.KeyRead.of(await revoke_key(rt, wanted))))
+
+
+def _document(value: Any) -> Any:
+    return value.model_dump(mode="json")
 
 
 def _scopes(texts: list[str] | None) -> list[Scope]:
@@ -138,7 +181,7 @@ def _check_name(text: str, option: str) -> None:
         )
 
 
-def _state(key: "ApiKey", *, now: datetime) -> str:
+def _state(key: "KeyRead", *, now: datetime) -> str:
     if key.revoked_at is not None:
         return "revoked"
-    return "valid" if key.is_valid(now) else "expired"
+    return "valid" if key.expires_at is None or now < key.expires_at else "expired"

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleek.cli.local_service import run_locally
+from fleek.cli.operator_session import OperatorSession, operating
+from fleek.cli.options import command
 from fleek.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from fleek.client.models import QueueRead
     from fleek.engine.runtime import Runtime
 
 app = typer.Typer()
@@ -21,73 +24,80 @@ Provider = Annotated[
 Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="NAME", help="Only jobs of this model.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 
 
-@queue.command()
-def show(*, as_json: AsJson = False) -> None:
+@command(queue, "show", session=operating)
+def show(*, session: OperatorSession) -> None:
     """Show how many jobs wait, and what is paused."""
-    _run(Screen(as_json=as_json), None)
+    if session.remote:
+        _write(session.screen, session.client.queue.show())
+    else:
+        _write(session.screen, _locally(None))
 
 
-@queue.command()
-def pause(provider: Provider = None, model: Model = None, *, as_json: AsJson = False) -> None:
+@command(queue, "pause", session=operating)
+def pause(*, provider: Provider = None, model: Model = None, session: OperatorSession) -> None:
     """Start no more predictions, until "fleek queue resume".
 
-    Jobs are still accepted, and running predictions are collected. Works on the database of the
-    service with its settings: run it where the service runs.
+    Jobs are still accepted, and running predictions are collected. Works over HTTP if --url or FLEEK_URL
+    names a server, with an operator's key; else on the database of the service, where it runs.
     """
+    if session.remote:
+        _write(session.screen, session.client.queue.pause(provider=provider, model=model))
+        return
 
     async def work(rt: "Runtime") -> None:
         from fleek.engine.queue import pause  # noqa: PLC0415 - heavy
 
         await pause(rt, provider, model)
 
-    _run(Screen(as_json=as_json), work)
+    _write(session.screen, _locally(work))
 
 
-@queue.command()
-def resume(provider: Provider = None, model: Model = None, *, as_json: AsJson = False) -> None:
+@command(queue, "resume", session=operating)
+def resume(*, provider: Provider = None, model: Model = None, session: OperatorSession) -> None:
     """End the pause of exactly this part: without an option, the pause of all jobs."""
+    if session.remote:
+        _write(session.screen, session.client.queue.resume(provider=provider, model=model))
+        return
 
     async def work(rt: "Runtime") -> None:
         from fleek.engine.queue import resume  # noqa: PLC0415 - heavy
 
         await resume(rt, provider, model)
 
-    _run(Screen(as_json=as_json), work)
+    _write(session.screen, _locally(work))
 
 
-def _run(screen: Screen, work: Callable[["Runtime"], Awaitable[None]] | None) -> None:
-    """Do work, then show the queue."""
+def _locally(work: Callable[["Runtime"], Awaitable[None]] | None) -> "QueueRead":
+    """Do work on the database of the service, and return the queue."""
 
-    async def done(rt: "Runtime") -> None:
+    async def done(rt: "Runtime") -> "QueueRead":
         if work is not None:
             await work(rt)
-        await _show(rt, screen)
+        return await _read(rt)
 
-    run_locally(done)
+    return run_locally(done)
 
 
-async def _show(rt: "Runtime", screen: Screen) -> None:
+async def _read(rt: "Runtime") -> "QueueRead":
+    from fleek.client.models import PauseRead, QueueRead  # noqa: PLC0415 - not needed for help
     from fleek.store import queue_pauses  # noqa: PLC0415 - heavy
     from fleek.store.counters import count_jobs  # noqa: PLC0415 - heavy
 
     counts = await count_jobs(rt.db, now=rt.now())
-    pauses = await queue_pauses.read(rt.db)
     paused = [
-        {
-            "provider": one.provider or None,
-            "model": one.model or None,
-            "since": one.since.isoformat(),
-        }
-        for one in pauses
+        PauseRead(provider=pause.provider or None, model=pause.model or None, since=pause.since)
+        for pause in await queue_pauses.read(rt.db)
     ]
+    return QueueRead(pending=counts.queue_depth, processing=counts.in_flight, paused=paused)
+
+
+def _write(screen: Screen, found: "QueueRead") -> None:
     if screen.as_json:
-        screen.json(
-            {"pending": counts.queue_depth, "processing": counts.in_flight, "paused": paused}
-        )
+        screen.json(found.to_dict())
         return
-    screen.data(f"{counts.queue_depth} pending, {counts.in_flight} processing")
-    for one in pauses:
-        screen.data(f"paused: {one.name} since {one.since.isoformat(timespec='seconds')}")
+    screen.data(f"{found.pending} pending, {found.processing} processing")
+    for pause in found.paused:
+        part = f"{pause.model or 'every model'} of {pause.provider or 'every provider'}"
+        screen.data(f"paused: {part} since {pause.since.isoformat(timespec='seconds')}")

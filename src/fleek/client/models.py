@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from fleek.client.wire_model import WireModel
+from fleek.domain.access import Scope
 from fleek.domain.budgets import Period
 from fleek.domain.job import Kind, Status
 from fleek.domain.usage import GroupBy
@@ -516,3 +517,62 @@ class DeliveryDetail(DeliveryRead):
     """What is sent, to the byte."""
     log: list[DeliveryAttemptRead] = field(default_factory=list)
     """The attempts, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KeyRead(WireModel):
+    """A key, without its secret."""
+
+    SHOWN: ClassVar[tuple[str, ...]] = (
+        "id",
+        "tenant",
+        "name",
+        "scopes",
+        "expires_at",
+        "revoked_at",
+    )
+
+    id: str
+    tenant: str
+    name: str
+    prefix: str
+    """The beginning of the key."""
+    scopes: list[Scope]
+    created_at: datetime
+    created_by: str | None
+    """The id of the key that created it; None: the command line."""
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """Accurate to a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KeyCreated(KeyRead):
+    """A new key, with its secret."""
+
+    SHOWN: ClassVar[tuple[str, ...]] = ("id", "tenant", "name", "scopes", "expires_at")
+
+    key: str
+    """The key itself. It is shown this once and stored nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PauseRead(WireModel):
+    """A pause by an operator."""
+
+    provider: str | None
+    """None: every provider."""
+    model: str | None
+    """None: every model."""
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class QueueRead(WireModel):
+    """The queue of all tenants."""
+
+    pending: int
+    """Due jobs that wait to be started."""
+    processing: int
+    paused: list[PauseRead]

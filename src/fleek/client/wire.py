@@ -23,6 +23,10 @@ UPLOADS: Final = "/api/v1/uploads"
 BATCHES: Final = "/api/v1/batches"
 ENDPOINTS: Final = "/api/v1/webhooks/endpoints"
 DELIVERIES: Final = "/api/v1/webhooks/deliveries"
+KEYS: Final = "/api/v1/keys"
+QUEUE: Final = "/api/v1/queue"
+KEY_ID: Final = re.compile(r"(?:fleek_)?([a-z2-7]{12})(?:_[0-9A-Za-z]{49})?")
+"""The id of an API key, its beginning, or all of it."""
 MESSAGE_ID: Final = re.compile(r"msg_[0-9a-f]{32}")
 
 
@@ -126,6 +130,18 @@ def delivery_path(delivery_id: str, *rest: str) -> str:
     if MESSAGE_ID.fullmatch(delivery_id) is None:
         raise InvalidInput(f"{delivery_id[:60]!r} is not a delivery id; it begins with msg_")
     return "/".join((DELIVERIES, delivery_id, *rest))
+
+
+def key_path(key: str) -> str:
+    """Return the path of an API key, given by its id, its beginning or all of it; only the id is sent.
+
+    Raises:
+        InvalidInput: It is none of them.
+    """
+    match = KEY_ID.fullmatch(key)
+    if match is None:
+        raise InvalidInput("this is no id of an API key; it is shown in the list of keys")
+    return f"{KEYS}/{match[1]}"
 
 
 def upload_path(upload_id: UUID | str) -> str:

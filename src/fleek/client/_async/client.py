@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fleek.client._async.batches import AsyncBatches
+from fleek.client._async.operators import AsyncKeys, AsyncQueue
 from fleek.client._async.submissions import AsyncSubmissions
 from fleek.client._async.webhooks import AsyncWebhooks
 from fleek.client.retry_policy import RetryPolicy
@@ -53,6 +54,8 @@ class AsyncClient(AsyncSubmissions):
             event_hooks=event_hooks,
         )
         self.webhooks = AsyncWebhooks(self._connection)
+        self.keys = AsyncKeys(self._connection)
+        self.queue = AsyncQueue(self._connection)
         self.batches = AsyncBatches(self._connection, self._retry_policy)
 
     def __repr__(self) -> str:

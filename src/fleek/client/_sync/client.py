@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from fleek.client._sync.batches import Batches
+from fleek.client._sync.operators import Keys, Queue
 from fleek.client._sync.submissions import Submissions
 from fleek.client._sync.webhooks import Webhooks
 from fleek.client.retry_policy import RetryPolicy
@@ -55,6 +56,8 @@ class Client(Submissions):
             event_hooks=event_hooks,
         )
         self.webhooks = Webhooks(self._connection)
+        self.keys = Keys(self._connection)
+        self.queue = Queue(self._connection)
         self.batches = Batches(self._connection, self._retry_policy)
 
     def __repr__(self) -> str:
