@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from backing_services import MIGRATED, Services, apart
+from backing_services import MIGRATED, PATIENCE_SECONDS, SLOW_LOCKS, Services, apart
 from bulk_data import ROWS, insert_jobs
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import Conflict
@@ -625,7 +625,8 @@ async def full_database(
         url = f"sqlite:///{services.folder}/crowd.db"
         if database == "postgresql":
             server = services.postgres()
-            url = server.url(server.create(template=MIGRATED))
+            name = server.create(template=MIGRATED)
+            url = f"{server.url(name)}?connect_timeout={PATIENCE_SECONDS}{SLOW_LOCKS}"
         apart(asyncio.run, insert_jobs(url))
         return url
 
