@@ -158,19 +158,24 @@ def create_app(rt: Runtime) -> FastAPI:
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
         routes=[*routes, *facades],
         middleware=[
-            Middleware(
-                RequestIdMiddleware,
-                metrics=metrics.http,
-                proxies=proxies,
-            ),
+            Middleware(RequestIdMiddleware, metrics=metrics.http, proxies=proxies),
             Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
             Middleware(Admission, limit=limit),
         ],
     )
-    app.state.runtime = rt
+    _add_state(app, rt)
     app.state.metrics = metrics
     app.state.write_limit = limit
+    app.state.proxies = proxies
+    forms = (form for facade in facades for form in facade.error_forms.items())
+    errors.install(app, dict(forms))
+    return app
+
+
+def _add_state(app: FastAPI, rt: Runtime) -> None:
+    """Add what handlers share from one request to the next."""
+    app.state.runtime = rt
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.hub = Hub(rt)
@@ -180,11 +185,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.refused_keys = RefusedKeys()
     app.state.admin_refusals = AdminRefusals(rt)
     app.state.request_rates = RequestRates(rt)
-    app.state.proxies = proxies
     app.state.repeats = Repeats()
-    forms = (form for facade in facades for form in facade.error_forms.items())
-    errors.install(app, dict(forms))
-    return app
 
 
 def _prepare(routes: Iterable[BaseRoute]) -> list[BaseRoute]:

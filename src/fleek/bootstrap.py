@@ -32,7 +32,7 @@ from fleek.schemas import Addresses
 from fleek.schemas.events import EventPresenter
 from fleek.settings import Settings, renamed_in_use
 from fleek.storage.base import Storage
-from fleek.store.database import open_database
+from fleek.store.database import Database, open_database
 from fleek.system_clock import shift_from
 from fleek.telemetry import Metrics
 
@@ -85,22 +85,17 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
     prices = load_prices(settings.prices_file)
     catalogue = read_catalogue(settings.models_file, settings.model_aliases)
     async with AsyncExitStack() as stack:
-        if settings.otel_exporter_otlp_endpoint is not None:
-            end = tracing.export_to(
-                settings.otel_exporter_otlp_endpoint, service=settings.otel_service_name
-            )
-            stack.push_async_callback(asyncio.to_thread, end)
+        _export_traces(stack, settings)
         db = await stack.enter_async_context(open_database(settings.database_url))
         adapters = await _open_adapters(stack, settings)
         metrics, clock = Metrics(), Clock(db)
         if isinstance(adapters.dispatcher, Measured):
             metrics.show(adapters.dispatcher.figures)
-        capacity, cancels = StorageCapacity(adapters.storage), CancelRequests()
-        webhooks, keys = Client(webhook_policy(settings)), KeyCache()
-        inputs = Client(input_policy(settings))
+        capacity, cancels, keys = StorageCapacity(adapters.storage), CancelRequests(), KeyCache()
+        webhooks, inputs = Client(webhook_policy(settings)), Client(input_policy(settings))
         moderator = _moderator(settings, stack)
-        stack.push_async_callback(webhooks.close)
-        stack.push_async_callback(inputs.close)
+        for client in (webhooks, inputs):
+            stack.push_async_callback(client.close)
         stack.push_async_callback(capacity.close)
         stack.push_async_callback(keys.tasks.finish, seconds=LAST_USES_SECONDS)
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
@@ -124,13 +119,22 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             keys=keys,
             metrics=metrics,
             cancels=cancels,
-            lease=WorkerLease(
-                db,
-                heartbeat=settings.heartbeat_seconds,
-                slots=settings.worker_concurrency,
-                now=clock,
-            ),
+            lease=_lease(settings, db, clock),
         )
+
+
+def _export_traces(stack: AsyncExitStack, settings: Settings) -> None:
+    """Export traces until the stack closes, if there is a collector."""
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if endpoint is not None:
+        end = tracing.export_to(endpoint, service=settings.otel_service_name)
+        stack.push_async_callback(asyncio.to_thread, end)
+
+
+def _lease(settings: Settings, db: Database, clock: Clock) -> WorkerLease:
+    """Return the lease of this process, in case that it becomes a worker."""
+    heartbeat, slots = settings.heartbeat_seconds, settings.worker_concurrency
+    return WorkerLease(db, heartbeat=heartbeat, slots=slots, now=clock)
 
 
 def _addresses(settings: Settings, keys: KeyCache, now: Callable[[], datetime]) -> Addresses:

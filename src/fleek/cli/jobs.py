@@ -1,6 +1,7 @@
 """Commands that make one request per job: submit, status, list, cancel, retry, collect."""
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -11,9 +12,12 @@ from fleek.cli.job_ids import JobId, JobIds
 from fleek.cli.job_options import job_request, with_uploads
 from fleek.cli.line_format import LineFormat
 from fleek.cli.options import Session, command, connected, past
-from fleek.cli.present import describe, document, table
+from fleek.cli.present import describe, document, table, write
 from fleek.domain.job import Kind, Status
 from fleek.system_clock import wall_time
+
+if TYPE_CHECKING:
+    from fleek.client.models import JobRead
 
 app = typer.Typer()
 
@@ -21,15 +25,15 @@ app = typer.Typer()
 @command(app, "submit", request=job_request, session=connected)
 def submit(prompts: Prompts, *, request: dict[str, Any], session: Session) -> None:
     """Submit jobs and write their ids to stdout; do not wait."""
-    screen, all_prompts = session.screen, texts(prompts)
+    all_prompts = texts(prompts)
     request = with_uploads(session, request)
     for prompt in all_prompts:
-        job = session.client.submit(prompt, **request)
-        if screen.as_json:
-            screen.json_line(document(job))
-        else:
-            screen.data(job.id)
-        screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")
+        _write_submitted(session, session.client.submit(prompt, **request))
+
+
+def _write_submitted(session: Session, job: "JobRead") -> None:
+    write(session.screen, job, job.id)
+    session.screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")
 
 
 @command(app, "status", session=connected)
@@ -125,7 +129,10 @@ def list_jobs(
         oldest_first=oldest,
         limit=limit,
     )
-    jobs = list(found)
+    _write_all(session, list(found), line)
+
+
+def _write_all(session: Session, jobs: Sequence["JobRead"], line: LineFormat | None) -> None:
     if line is not None:
         for job in jobs:
             session.screen.data(line.of(document(job)))
@@ -146,10 +153,7 @@ def cancel(
     """Cancel jobs; a job that is already cancelled is not an error."""
     for job_id in session.jobs(job_ids):
         job = session.client.cancel(job_id)
-        if session.screen.as_json:
-            session.screen.json_line(document(job))
-        else:
-            session.screen.data(job.id, job.status.value)
+        write(session.screen, job, job.id, job.status.value)
 
 
 @command(app, "retry", session=connected)
@@ -166,12 +170,7 @@ def retry(
     A retry of the same job is one job: if it was retried before, and that job has not failed and
     was not cancelled, its id is written.
     """
-    job = session.client.retry(session.job(job_id), again=again)
-    if session.screen.as_json:
-        session.screen.json_line(document(job))
-    else:
-        session.screen.data(job.id)
-    session.screen.note(f"{job.status}; to wait for it: fleek watch {job.id}")
+    _write_submitted(session, session.client.retry(session.job(job_id), again=again))
 
 
 @command(app, "collect", session=connected)
@@ -186,7 +185,4 @@ def collect(
     """
     for job_id in session.jobs(job_ids):
         job = session.client.collect(job_id)
-        if session.screen.as_json:
-            session.screen.json_line(document(job))
-        else:
-            session.screen.data(job.id, job.status.value)
+        write(session.screen, job, job.id, job.status.value)

@@ -27,6 +27,14 @@ def document(job: "JobRead") -> dict[str, Any]:
     return job.to_dict()
 
 
+def write(screen: Screen, job: "JobRead", *fields: object) -> None:
+    """Write a job as a line of JSON if that is wanted, else these fields of it."""
+    if screen.as_json:
+        screen.json_line(document(job))
+    else:
+        screen.data(*fields)
+
+
 def short(text: str, width: int) -> str:
     """Return one clean line of at most `width` characters."""
     line = clean(text)

@@ -11,7 +11,7 @@ from fleek.cli.exit_codes import Exit
 from fleek.cli.job_ids import SomeJobIds
 from fleek.cli.local_service import open_service
 from fleek.cli.options import Session, age, command, connected
-from fleek.cli.present import document, size
+from fleek.cli.present import size, write
 from fleek.cli.screen import Screen
 from fleek.domain.job import TERMINAL, Status
 
@@ -69,10 +69,7 @@ def purge(
 def _purge_jobs(session: Session, job_ids: list[str]) -> None:
     for job_id in session.jobs(job_ids):
         job = session.client.purge(job_id)
-        if session.screen.as_json:
-            session.screen.json_line(document(job))
-        else:
-            session.screen.data(job.id, job.status.value)
+        write(session.screen, job, job.id, job.status.value)
 
 
 def _purge_in_bulk(
