@@ -1,10 +1,14 @@
-"""Connection pools: what all pools of a process share."""
+"""Connection pools: what all pools of a process share, and what happens at the end."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import literal, select
 
-from fleek.store.database import open_database
+from backing_services import both_databases
+from fleek.store.database import Database, open_database
 from fleek.store.pools import STATEMENTS
 
 
@@ -22,3 +26,37 @@ async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> Non
         compiled |= {id(one) for one in STATEMENTS.values() if "asked_nowhere_else" in str(one)}
 
     assert len(compiled) == 1
+
+
+def is_open(connection: Any) -> bool:
+    """Return whether a driver's connection is open."""
+    if hasattr(connection, "is_closed"):  # asyncpg's
+        return not connection.is_closed()
+    try:
+        return connection.in_transaction is not None
+    except ValueError:  # aiosqlite's way to say it
+        return False
+
+
+@both_databases
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_a_connection_in_use_at_the_end_is_closed_when_it_returns(
+    database_url: str, kind: str
+) -> None:
+    """Nobody else would close it: the tasks of a service may end after its database."""
+
+    async def opened(db: Database) -> tuple[AsyncExitStack, Any]:
+        stack = AsyncExitStack()
+        tx = await stack.enter_async_context(db.read() if kind == "read" else db.write())
+        return stack, (await tx.get_raw_connection()).driver_connection
+
+    async with open_database(database_url) as db:
+        early, opened_before = await opened(db)
+    was_open = is_open(opened_before)
+    await early.aclose()
+    late, opened_after = await opened(db)
+    await late.aclose()
+
+    assert was_open
+    assert not is_open(opened_before)
+    assert not is_open(opened_after)

@@ -6,10 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from fleek import failpoints
 from fleek.domain.errors import (
@@ -54,6 +55,9 @@ class Database:
         self._groups: dict[Any, Batcher[Any, Any]] = {}
         self.kind = writer.dialect.name  # "sqlite" or "postgresql"
         self.file = Path(str(url.database)) if self.kind == "sqlite" else None
+        self._closed = False
+        for engine in (writer, reader):
+            event.listen(engine.sync_engine, "checkin", self._returned)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
@@ -165,11 +169,16 @@ class Database:
         return found
 
     async def close(self) -> None:
-        """Finish what was handed in, then close all connections."""
+        """Finish what was handed in, then close all connections; those in use when they return."""
         for group in self._groups.values():
             await group.close()
+        self._closed = True
         await self._writer.dispose()
         await self._reader.dispose()
+
+    def _returned(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        if self._closed:
+            record.close()  # no pool closes it any more
 
 
 @asynccontextmanager
