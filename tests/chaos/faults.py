@@ -83,7 +83,15 @@ FILES: Final = {
     "file_redirect": 0.02,
     "file_slow": 0.05,
 }
-NETWORK: Final = LOST | NOT_CREATED | POLLS | CALLBACKS | FILES | LIFETIMES | ANSWERS
+SOCKETS: Final = {  # of ComfyUI, for progress alone
+    "socket_refused": 0.1,
+    "socket_dropped": 0.1,
+    "socket_closed": 0.1,
+    "socket_silent": 0.05,
+    "socket_odd": 0.1,
+    "socket_huge": 0.02,
+}
+NETWORK: Final = LOST | NOT_CREATED | POLLS | CALLBACKS | FILES | LIFETIMES | ANSWERS | SOCKETS
 LONG: Final = {"create_then_timeout": 0.005}  # later than any time-out: half a minute each
 LONG_GENUINE: Final = {"vanish": 0.004}  # is waited for, for ten minutes each
 

@@ -79,7 +79,9 @@ PUBLIC_EVENTS: Final = (
     f" WHERE events.type IN ({LINES})"
 )
 LOCKED: Final = f"SELECT pg_advisory_xact_lock({DELIVERING}); "  # as deliveries are, in turn
-HURRY: Final = "UPDATE deliveries SET next_at = created_at WHERE state = 'pending'"
+HURRY: Final = (  # not to when they were written: a clock that was wrong may have been ahead
+    "UPDATE deliveries SET next_at = '2001-01-01 00:00:00.000000' WHERE state = 'pending'"
+)
 HURRY_SECONDS: Final = 2.0  # for deliveries in progress
 FOLLOWED_SECONDS: Final = 60.0  # for events that followers have not received yet
 

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.emulator import control, files
@@ -133,17 +133,19 @@ def create_app(account: Account, callbacks: Callbacks) -> ASGIApp:
 
     The connection-level faults need `server.Protocol`; everything else runs on any ASGI server.
     """
-    routes = [route for dialect in account.dialects.values() for route in dialect.routes()]
+    routes: list[BaseRoute] = [
+        route for dialect in account.dialects.values() for route in dialect.routes()
+    ]
     routes += [*files.routes(), *control.routes(), Route("/", _root)]
     return _wrapped(routes, account, callbacks)
 
 
 def create_delivery(account: Account, callbacks: Callbacks) -> ASGIApp:
     """Build the host of output files alone, for a separate port."""
-    return _wrapped(files.routes(), account, callbacks)
+    return _wrapped([*files.routes()], account, callbacks)
 
 
-def _wrapped(routes: list[Route], account: Account, callbacks: Callbacks) -> ASGIApp:
+def _wrapped(routes: list[BaseRoute], account: Account, callbacks: Callbacks) -> ASGIApp:
     app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
     app.state.account = account
     app.state.callbacks = callbacks

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
 from fleek.emulator.plan import Plan
@@ -55,7 +55,7 @@ class Dialect:
 
     name: str
     prefix: str
-    routes: Callable[[], Sequence[Route]]
+    routes: Callable[[], Sequence[BaseRoute]]
     creates: Callable[[str], bool]
     error: ErrorForm
     present: Present

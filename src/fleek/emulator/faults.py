@@ -6,7 +6,17 @@ from typing import Final, Literal
 ALWAYS: Final = 0
 
 Group = Literal[
-    "create", "life", "get", "list", "cancel", "answer", "hook", "file", "model", "knob"
+    "create",
+    "life",
+    "get",
+    "list",
+    "cancel",
+    "answer",
+    "hook",
+    "file",
+    "model",
+    "socket",
+    "knob",
 ]
 
 
@@ -240,6 +250,15 @@ FILE: Final = (
     Fault("file_etag_changes", "file", "another ETag for each request", times=ALWAYS),
 )
 
+SOCKET: Final = (
+    Fault("socket_refused", "socket", "403 instead of a WebSocket"),
+    Fault("socket_dropped", "socket", "disconnected after so many messages", "1"),
+    Fault("socket_closed", "socket", "closed after so many messages", "2"),
+    Fault("socket_silent", "socket", "no messages", times=ALWAYS),
+    Fault("socket_odd", "socket", "messages of other shapes, and some that are not JSON"),
+    Fault("socket_huge", "socket", "a message of so many MB", "20"),
+)
+
 KNOB: Final = (
     Fault("delay", "knob", "the response to create is so many seconds late", "1", ALWAYS),
     Fault("queue", "knob", "seconds in the queue", "0.1", ALWAYS),
@@ -249,7 +268,9 @@ KNOB: Final = (
 )
 
 CATALOGUE: Final = {
-    fault.name: fault for fault in (*CREATE, *LIFE, *READ, *CANCEL, *ANSWER, *HOOK, *FILE, *KNOB)
+    fault.name: fault
+    for group in (CREATE, LIFE, READ, CANCEL, ANSWER, HOOK, FILE, SOCKET, KNOB)
+    for fault in group
 }
 
 ALIASES: Final = {

@@ -5,8 +5,8 @@ import errno
 import os
 import select
 import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from io import BytesIO
 from socket import AddressFamily
@@ -21,7 +21,7 @@ from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from fleek.outbound.addresses import LOOKUP_SECONDS, Policy, Resolve, UnsafeAddress, resolve
-from fleek.outbound.client import NotSent, Request, Response, ResponseLost
+from fleek.outbound.client import REDIRECTS, NotSent, Request, Response, ResponseLost
 
 MAX_CONNECTIONS: Final = 256  # concurrent ones
 KEPT_SECONDS: Final = 4.0  # for idle connections; many servers close them after 5
@@ -29,6 +29,8 @@ MAX_HEADER: Final = 32_768  # bytes of one header of a response
 MAX_HEADERS: Final = 256  # of a response
 READ_AHEAD: Final = 65_536  # bytes of a body
 LARGE_BODY: Final = 1_048_576  # bytes of a request
+PING_SECONDS: Final = 30.0  # between pings over a WebSocket; without a response it is lost
+CLOSE_SECONDS: Final = 1.0  # for the last message of a WebSocket
 
 _REASONS: Final[Mapping[type[Exception], str]] = {
     aiohttp.ClientProxyConnectionError: "the proxy cannot be reached",
@@ -101,6 +103,36 @@ class Connections:
             yield Response(response.status, _headers(response), _body(response))
         finally:
             response.close()  # after a complete body, the connection is already back in the pool
+
+    @asynccontextmanager
+    async def listen(
+        self, url: URL, headers: Mapping[str, str], *, most: int
+    ) -> AsyncGenerator[AsyncIterator[str]]:
+        """Open a WebSocket, and yield its text messages; binary ones are left out.
+
+        It ends when the host closes it, and with a message of more than `most` bytes.
+
+        Raises:
+            UnsafeAddress: An IP address of the host is not allowed.
+            NotSent, ResponseLost: It failed.
+        """
+        timeout = aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS)
+        try:
+            async with asyncio.timeout(2 * self._connect):
+                socket = await self._opened().ws_connect(
+                    url,
+                    headers=headers,
+                    timeout=timeout,
+                    heartbeat=PING_SECONDS,
+                    max_msg_size=most,
+                )
+        except _FAILURES as error:
+            raise _lost(error) from error
+        try:
+            async with aclosing(_texts(socket)) as texts:
+                yield texts
+        finally:
+            await socket.close()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -222,11 +254,15 @@ def _is_quiet(protocol: ResponseHandler) -> bool:
 async def _send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Disable the client's own retries, which would repeat a GET or a PUT."""
+    """Disable the client's own retries, which would repeat a GET or a PUT, and its redirects."""
     try:
-        return await handler(request)
+        response = await handler(request)
     except _FAILURES as error:
         raise _lost(error) from error
+    if "sec-websocket-key" in request.headers and response.status in REDIRECTS:
+        response.close()  # the library would follow it, whatever the policy says
+        raise ResponseLost("the host redirects the WebSocket")
+    return response
 
 
 def _payload(content: bytes) -> bytes | BytesIO | None:
@@ -281,6 +317,15 @@ async def _body(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
     try:
         while chunk := await response.content.readany():
             yield chunk
+    except _FAILURES as error:
+        raise _lost(error) from error
+
+
+async def _texts(socket: aiohttp.ClientWebSocketResponse[bool]) -> AsyncGenerator[str]:
+    try:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                yield message.data
     except _FAILURES as error:
         raise _lost(error) from error
 

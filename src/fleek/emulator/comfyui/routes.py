@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from fleek.emulator.account import Account, Upload
+from fleek.emulator.comfyui.progress import send_progress
 from fleek.emulator.comfyui.representation import NAME, PREFIX, queue_row, refusal
 from fleek.emulator.create import Order, Refused, create
 from fleek.emulator.create_responses import Reply
@@ -37,7 +38,7 @@ NUMBERS: Final = frozenset({"seed", "steps", "width", "height", "batch_size"})
 _FILE: Final = re.compile(r"(?P<id>.+)_(?P<n>\d{5})_\.(?P<extension>\w+)")
 
 
-def routes() -> list[Route]:
+def routes() -> list[BaseRoute]:
     """Return all routes."""
     return [
         Route(f"{PREFIX}/prompt", _prompt, methods=["POST"]),
@@ -47,6 +48,7 @@ def routes() -> list[Route]:
         Route(f"{PREFIX}/history/{{id}}", _history, methods=["GET"]),
         Route(f"{PREFIX}/upload/image", _upload, methods=["POST"]),
         Route(f"{PREFIX}/view", _view, methods=["GET"]),
+        WebSocketRoute(f"{PREFIX}/ws", send_progress),
     ]
 
 
@@ -99,7 +101,7 @@ def _order(body: Mapping[str, Any]) -> Order:
         parameters={
             "prompt": prompt,
             "workflow": nodes,
-            "extra_data": body.get("extra_data") or {},
+            "extra_data": _extra_data(body),
         },
         request_hash=_hash(nodes),
         markers=marked,
@@ -107,6 +109,11 @@ def _order(body: Mapping[str, Any]) -> Order:
         extension=savers[0],
         images=sizes[0] if sizes else 1,
     )
+
+
+def _extra_data(body: Mapping[str, Any]) -> dict[str, Any]:
+    client = {"client_id": body["client_id"]} if "client_id" in body else {}
+    return {**(body.get("extra_data") or {}), **client}
 
 
 def _hash(nodes: Mapping[str, Any]) -> str:

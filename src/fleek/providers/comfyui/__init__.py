@@ -20,7 +20,9 @@ from fleek.environment import SOURCE, Secret, cleaned, read
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
+from fleek.outbound.sockets import Sockets
 from fleek.providers.base import Provider
+from fleek.providers.comfyui.progress import ProgressSockets
 from fleek.providers.comfyui.provider import ComfyUIProvider
 from fleek.providers.comfyui.workflows import Unusable, read_folder
 from fleek.providers.http import authorization, open_api
@@ -81,8 +83,11 @@ async def connect() -> AsyncGenerator[Provider]:
     async with AsyncExitStack() as stack:
         api = open_api(settings.url, headers=headers, tls=tls, limit=0)
         stack.push_async_callback(api.close)
-        content = Client(policy, Connections(policy, tls=tls), headers=headers)
+        connections = Connections(policy, tls=tls)
+        content = Client(policy, connections, headers=headers)
         stack.push_async_callback(content.close)
+        progress = ProgressSockets(Sockets(policy, connections, headers=headers), settings.url)
+        stack.push_async_callback(progress.close)
         yield ComfyUIProvider(
             api,
             content,
@@ -90,4 +95,5 @@ async def connect() -> AsyncGenerator[Provider]:
             workflows=workflows,
             max_concurrency=settings.max_concurrency,
             max_output_bytes=settings.max_output_bytes,
+            progress=progress,
         )

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from hashlib import sha256
 from typing import Final, Literal
 
@@ -15,12 +16,14 @@ from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.client import Client
 from fleek.providers.base import Budget, Failed, InputFile, Model, Prediction, Schema
+from fleek.providers.comfyui.progress import ProgressSockets
 from fleek.providers.comfyui.wire import (
     CANCELLED,
     LOST,
     NAME,
     OURS,
     VIEW,
+    Queued,
     is_ours,
     raise_for_prompt,
     read_history,
@@ -57,6 +60,7 @@ class ComfyUIProvider:
         workflows: The models; the first one is the default.
         max_concurrency: Maximum number of runs in the server's queue; None: unlimited.
         max_output_bytes: Maximum size of an output.
+        progress: For the progress of runs; None: it stays unknown.
         clock: Monotonic clock, in seconds.
     """
 
@@ -72,6 +76,7 @@ class ComfyUIProvider:
         workflows: Mapping[ModelName, Workflow],
         max_concurrency: int | None = None,
         max_output_bytes: int = 2 * 1024**3,
+        progress: ProgressSockets | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.default_model = next(iter(workflows))
@@ -83,6 +88,7 @@ class ComfyUIProvider:
         self._limits = Limits(
             size=max_output_bytes, setting="COMFYUI_MAX_OUTPUT_BYTES", whole=3600.0
         )
+        self._progress = progress
         self._clock = clock
         self._missing: dict[PredictionId, float] = {}  # since when; -inf: removed by us
 
@@ -101,7 +107,7 @@ class ComfyUIProvider:
         seed = int.from_bytes(sha256(attempt.id.bytes).digest())
         nodes, drawn = workflow.filled(job.prompt, job.input, files=files, seed=seed)
         key = PredictionId(str(attempt.id))
-        body = {"prompt": nodes, "prompt_id": key, "extra_data": {OURS: drawn}}
+        body = {"prompt": nodes, "prompt_id": key, "client_id": key, "extra_data": {OURS: drawn}}
         try:
             content = await asyncio.to_thread(strict.dumps, body)
         except (TypeError, ValueError) as error:
@@ -139,7 +145,7 @@ class ComfyUIProvider:
         if not ours:
             return {}
         queue = await self._queue()
-        seen = {key: self._present(key) for key in ours if key in queue}
+        seen = {key: self._in_queue(key, queue[key]) for key in ours if key in queue}
         rest = [key for key in ours if key not in queue]
         failures: list[ProviderUnavailable] = []
         places = asyncio.Semaphore(READS_AT_ONCE)
@@ -167,11 +173,11 @@ class ComfyUIProvider:
         """
         if not is_ours(prediction_id):
             return None
-        running = (await self._queue()).get(prediction_id)
-        if running is None:
+        queued = (await self._queue()).get(prediction_id)
+        if queued is None:
             return await self._ended(prediction_id) or self._absent(prediction_id)
         path, body = "/queue", strict.dumps({"delete": [prediction_id]})
-        if running:
+        if queued.running:
             path, body = "/interrupt", strict.dumps({"prompt_id": prediction_id})
         with read_errors(NAME):
             raise_for_read(await self._api.post(path, body), NAME)
@@ -216,8 +222,8 @@ class ComfyUIProvider:
             return self._present(key)
         return await self._ended(key)
 
-    async def _queue(self) -> Mapping[PredictionId, bool]:
-        """Return the ids in the queue, each with whether it runs."""
+    async def _queue(self) -> Mapping[PredictionId, Queued]:
+        """Return the runs in the queue."""
         with read_errors(NAME):
             answer = await self._api.get("/queue", most=MAX_QUEUE)
             raise_for_read(answer, NAME)
@@ -229,9 +235,19 @@ class ComfyUIProvider:
             answer = await self._api.get(f"/history/{key}")
             raise_for_read(answer, NAME)
             found = await answer.understood(lambda body: read_history(key, body))
-        if found is not None:
-            self._missing.pop(key, None)
-        return found
+        if found is None:
+            return None
+        self._missing.pop(key, None)
+        known = None if self._progress is None else self._progress.forget(key)
+        return found if known is None else replace(found, log=known.log)
+
+    def _in_queue(self, key: PredictionId, queued: Queued) -> Prediction:
+        """Return a run, and how far it is if it is executed now."""
+        present = self._present(key)
+        if self._progress is None or not queued.running:
+            return present
+        known = self._progress.follow(key, queued.nodes)
+        return replace(present, progress=known.progress, log=known.log)
 
     def _present(self, key: PredictionId) -> Prediction:
         self._missing.pop(key, None)
@@ -244,5 +260,7 @@ class ComfyUIProvider:
         since = self._missing.setdefault(key, self._clock())
         if self._clock() - since < LOST_SECONDS:
             return None
+        if self._progress is not None:
+            self._progress.forget(key)
         outcome: Failed = CANCELLED if since < 0 else LOST
         return Prediction(id=key, outcome=outcome)

@@ -6,6 +6,7 @@ Source: ``server.py`` and ``execution.py`` of https://github.com/comfyanonymous/
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -27,6 +28,7 @@ OURS: Final = "fleek"
 
 MAX_REASON: Final = 2000  # characters
 MAX_FILES: Final = 64
+MAX_NODES: Final = 2000  # of a workflow that are named
 MAX_ERRORS: Final = 5  # of nodes in one message
 EMPTY: Final = Failed("empty_output", "the workflow saved no files", retryable=False)
 CANCELLED: Final = Failed("prediction_cancelled", "the run was interrupted", retryable=False)
@@ -90,13 +92,21 @@ def _word(value: Any) -> str:
     return one_line(value, 100) if isinstance(value, str) else "?"
 
 
-def read_queue(body: Mapping[str, Any]) -> dict[PredictionId, bool]:
-    """Return the ids in the server's queue, each with whether it runs.
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A run in the server's queue."""
+
+    running: bool
+    nodes: Mapping[str, str] = field(default_factory=dict)  # names by id, of one that runs
+
+
+def read_queue(body: Mapping[str, Any]) -> dict[PredictionId, Queued]:
+    """Return the runs in the server's queue.
 
     Raises:
         Unreadable: It is not a queue.
     """
-    found: dict[PredictionId, bool] = {}
+    found: dict[PredictionId, Queued] = {}
     for name, running in (("queue_pending", False), ("queue_running", True)):
         rows = body.get(name)
         if not isinstance(rows, list):
@@ -105,8 +115,18 @@ def read_queue(body: Mapping[str, Any]) -> dict[PredictionId, bool]:
             if not isinstance(row, list) or len(row) < 2:
                 raise Unreadable("the response is not a queue")
             if isinstance(row[1], str):
-                found[PredictionId(row[1])] = running
+                nodes = dict(_names(row[2])) if running and len(row) > 2 else {}
+                found[PredictionId(row[1])] = Queued(running, nodes)
     return found
+
+
+def _names(nodes: Any) -> Iterator[tuple[str, str]]:
+    """Yield the nodes of a workflow with their titles, else with their classes."""
+    for key, node in islice(nodes.items() if isinstance(nodes, dict) else (), MAX_NODES):
+        meta = node.get("_meta") if isinstance(node, dict) else None
+        title = meta.get("title") if isinstance(meta, dict) else None
+        kind = node.get("class_type") if isinstance(node, dict) else None
+        yield key, _word(title) if isinstance(title, str) and title else _word(kind)
 
 
 def read_history(key: PredictionId, body: Mapping[str, Any]) -> Prediction | None:

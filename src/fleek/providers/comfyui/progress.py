@@ -1,0 +1,201 @@
+"""The progress of runs, as the server tells it over a WebSocket while they are executed.
+
+The server sends what it says of a run to the client that the run names. That client is the run's own id, so
+any process that polls a run can listen, and two processes disturb each other only at the same run. Nothing but
+progress depends on it: without a socket, a run ends as it does with one.
+
+Source: ``server.py``, ``execution.py`` and ``comfy_execution/progress.py`` of
+https://github.com/comfyanonymous/ComfyUI, 0.3.64.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import structlog
+
+from fleek.domain.job import PredictionId
+from fleek.outbound.addresses import UnsafeAddress
+from fleek.outbound.client import CallFailed
+from fleek.outbound.sockets import Sockets
+from fleek.providers.foreign_json import NotJson, parse_aside
+
+MAX_SOCKETS: Final = 8  # a server executes one run at a time, unless it was extended
+AGAIN_SECONDS: Final = 5.0  # until a lost socket is opened again
+KEPT: Final = 1000  # runs whose progress is remembered
+MAX_NODES: Final = 2000  # of a message
+NEARLY: Final = 0.99  # of a run that has not ended
+
+log = structlog.get_logger(__name__)
+
+
+class RunProgress:
+    """How far a run is, from the messages about it.
+
+    Args:
+        key: The run's id.
+        nodes: The names of the workflow's nodes by their ids.
+    """
+
+    def __init__(self, key: PredictionId, nodes: Mapping[str, str]) -> None:
+        self._key = key
+        self._nodes = nodes
+        self._finished: set[str] = set()
+        self._running: dict[str, float] = {}  # the share of each that is done
+        self._named: dict[str, None] = {}  # nodes that have begun, in their order
+        self.progress: float | None = None
+        """The share of the nodes that is done, which never decreases; None: nothing was said yet."""
+
+    @property
+    def log(self) -> str | None:
+        """A line for each node that has begun; None: nothing was said yet."""
+        lines = (f"{self._nodes[node]} (node {node})\n" for node in self._named)
+        return "".join(lines) or None
+
+    def read(self, message: Any) -> None:
+        """Take in a message; what is of another run or form is left out."""
+        if not isinstance(message, dict) or not isinstance(data := message.get("data"), dict):
+            return
+        if data.get("prompt_id", self._key) != self._key:
+            return
+        match message.get("type"):
+            case "progress_state":
+                self._read_states(data.get("nodes"))
+            case "progress":
+                self._run(data.get("node"), _share(data))
+            case "executing":
+                self._execute(data.get("node"))
+            case "executed":
+                self._finish(data.get("node"))
+            case "execution_cached":
+                nodes = data.get("nodes")
+                for node in islice(nodes if isinstance(nodes, list) else (), MAX_NODES):
+                    self._finish(node)
+            case _:
+                pass
+        if self._finished or self._running:
+            done = len(self._finished) + sum(self._running.values())
+            self.progress = max(min(done / len(self._nodes), NEARLY), self.progress or 0.0)
+
+    def _read_states(self, nodes: Any) -> None:
+        for node, state in islice(nodes.items() if isinstance(nodes, dict) else (), MAX_NODES):
+            if not isinstance(state, dict):
+                continue
+            if state.get("state") == "finished":
+                self._begin(node)
+                self._finish(node)
+            elif state.get("state") == "running":
+                self._run(node, _share(state))
+
+    def _execute(self, node: Any) -> None:
+        """Begin a node: older servers say no more, so the previous one has ended."""
+        if self._known(node) and node not in self._running:
+            for other in tuple(self._running):
+                self._finish(other)
+            self._run(node, 0.0)
+
+    def _run(self, node: Any, share: float) -> None:
+        if self._known(node):
+            self._begin(node)
+            self._finished.discard(node)
+            self._running[node] = share
+
+    def _finish(self, node: Any) -> None:
+        if self._known(node):
+            self._running.pop(node, None)
+            self._finished.add(node)
+
+    def _begin(self, node: Any) -> None:
+        if self._known(node):
+            self._named.setdefault(node)
+
+    def _known(self, node: Any) -> bool:
+        """Whether it is a node of the workflow; others are made by these while they run."""
+        return isinstance(node, str) and node in self._nodes
+
+
+def _share(state: Mapping[str, Any]) -> float:
+    value, most = state.get("value"), state.get("max")
+    if not isinstance(value, int | float) or not isinstance(most, int | float) or not most > 0:
+        return 0.0
+    return min(max(float(value / most), 0.0), 1.0)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A run that is or was listened to."""
+
+    progress: RunProgress
+    task: asyncio.Task[None] | None = None
+    again_at: float = 0.0  # when a lost socket may be opened again
+    failed: bool = False
+
+
+@dataclass
+class ProgressSockets:
+    """Listens to the runs that are executed now.
+
+    Args:
+        sockets: Opens WebSockets.
+        base_url: The server's address.
+        clock: Monotonic clock, in seconds.
+    """
+
+    sockets: Sockets
+    base_url: str
+    clock: Callable[[], float] = time.monotonic
+    _runs: dict[PredictionId, _Followed] = field(default_factory=dict)
+
+    def follow(self, key: PredictionId, nodes: Mapping[str, str]) -> RunProgress:
+        """Listen to a run that is executed, unless that is done already; returns its progress."""
+        run = self._runs.get(key)
+        if run is None:
+            if len(self._runs) >= KEPT:
+                self.forget(next(iter(self._runs)))
+            run = self._runs[key] = _Followed(RunProgress(key, nodes))
+        open_ones = sum(one.task is not None for one in self._runs.values())
+        if run.task is None and open_ones < MAX_SOCKETS and self.clock() >= run.again_at:
+            run.task = asyncio.create_task(self._listen(key, run))
+        return run.progress
+
+    def forget(self, key: PredictionId) -> RunProgress | None:
+        """Stop listening to a run; returns how far it came, None: it was not listened to."""
+        run = self._runs.pop(key, None)
+        if run is None:
+            return None
+        if run.task is not None:
+            run.task.cancel()
+        return run.progress
+
+    async def close(self) -> None:
+        """Close all sockets."""
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        for key in tuple(self._runs):
+            self.forget(key)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, key: PredictionId, run: _Followed) -> None:
+        address = f"{self.base_url}/ws?{urlencode({'clientId': key})}"
+        reason = "the server has closed it"
+        try:
+            async with self.sockets.listen(address) as texts:
+                async for text in texts:
+                    await _take_in(run.progress, text)
+        except (CallFailed, UnsafeAddress) as error:
+            reason = str(error)
+        finally:
+            run.task, run.again_at = None, self.clock() + AGAIN_SECONDS
+        if not run.failed:
+            run.failed = True
+            log.info("comfyui_progress_lost", prediction_id=key, reason=reason)
+
+
+async def _take_in(progress: RunProgress, text: str) -> None:
+    try:
+        progress.read(await parse_aside(text.encode("utf-8", "replace")))
+    except NotJson:
+        return
