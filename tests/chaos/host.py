@@ -107,6 +107,8 @@ class FalHost(Host):
             "PROVIDERS": "fal",
             "FAL_QUEUE_URL": f"{self.url}/fal",
             "FAL_JWKS_URL": f"{self.url}/fal/.well-known/jwks.json",
+            "FAL_REST_URL": f"{self.url}/fal",
+            "FAL_CDN_URL": f"{self.url}/fal",
             "FAL_KEY": TOKEN,
             "ATTEMPT_TIMEOUT": str(FAL_SECONDS),
             "FAL_CALLBACK_WAIT": str(FAL_WAIT),

@@ -118,6 +118,8 @@ async def _fal(
         monkeypatch.setenv("FAL_KEY", "id:contract")
         monkeypatch.setenv("FAL_QUEUE_URL", emulator.fal_url)
         monkeypatch.setenv("FAL_JWKS_URL", emulator.fal_jwks_url)
+        monkeypatch.setenv("FAL_REST_URL", emulator.fal_url)
+        monkeypatch.setenv("FAL_CDN_URL", emulator.fal_url)
         yield
 
 

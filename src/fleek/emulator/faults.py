@@ -16,6 +16,7 @@ Group = Literal[
     "file",
     "model",
     "socket",
+    "upload",
     "knob",
 ]
 
@@ -250,6 +251,16 @@ FILE: Final = (
     Fault("file_etag_changes", "file", "another ETag for each request", times=ALWAYS),
 )
 
+UPLOAD: Final = (  # of an input file to fal
+    Fault("token_5xx", "upload", "this status instead of a token", "503"),
+    Fault("token_html", "upload", "200 with an HTML page instead of a token"),
+    Fault("upload_5xx", "upload", "this status; nothing was stored", "503"),
+    Fault("upload_refused", "upload", "this status: the file is not accepted", "422"),
+    Fault("upload_reset", "upload", "connection reset; nothing was stored"),
+    Fault("upload_then_reset", "upload", "stored, then the connection is reset"),
+    Fault("upload_odd", "upload", "stored; 200 without an address"),
+)
+
 SOCKET: Final = (
     Fault("socket_refused", "socket", "403 instead of a WebSocket"),
     Fault("socket_dropped", "socket", "disconnected after so many messages", "1"),
@@ -269,7 +280,7 @@ KNOB: Final = (
 
 CATALOGUE: Final = {
     fault.name: fault
-    for group in (CREATE, LIFE, READ, CANCEL, ANSWER, HOOK, FILE, SOCKET, KNOB)
+    for group in (CREATE, LIFE, READ, CANCEL, ANSWER, HOOK, FILE, UPLOAD, SOCKET, KNOB)
     for fault in group
 }
 

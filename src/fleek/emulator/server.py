@@ -65,7 +65,7 @@ class Emulator:
 
     @property
     def fal_url(self) -> str:
-        """The value of `FAL_QUEUE_URL`."""
+        """The value of `FAL_QUEUE_URL`, `FAL_REST_URL` and `FAL_CDN_URL`."""
         return f"{self.base_url}/fal"
 
     @property

@@ -15,6 +15,7 @@ from fleek.emulator.server import Emulator, serve
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections, tls_context
+from fleek.providers.fal.files import FileStorage
 from fleek.providers.fal.provider import AccountConfig, FalProvider
 from fleek.providers.http import Answer, authorization, open_api
 
@@ -59,10 +60,12 @@ async def open_fal(emulator: Emulator, ticks: Ticks) -> AsyncGenerator[Open]:
             api = open_api(url, headers=authorization("id:secret", "Key"), tls=tls)
             keys = open_api(jwks or emulator.fal_jwks_url, tls=tls)
             files = Client(policy, Connections(policy, tls=tls))
-            for closing in (api, keys, files):
+            cdn = open_api(url, tls=tls)
+            for closing in (api, keys, files, cdn):
                 stack.push_async_callback(closing.close)
             account = AccountConfig(models=(MODEL,), **config)
-            return FalProvider(api, keys, files, account, clock=ticks)
+            storage = FileStorage(api, cdn, account.object_lifetime)
+            return FalProvider(api, keys, files, storage, account, clock=ticks)
 
         yield opened
 
@@ -94,7 +97,7 @@ class FixedApi:
         """Return the next response."""
         return await self.call("GET", path)
 
-    async def post(self, path: str, content: bytes, headers: Any) -> Answer:
+    async def post(self, path: str, content: bytes, headers: Any = None) -> Answer:
         """Return the next response."""
         return await self.call("POST", path, content, headers)
 
@@ -107,7 +110,8 @@ def with_api(api: FixedApi, **options: Any) -> FalProvider:
         object_lifetime=timedelta(hours=1),
     )
     fake: Any = api
-    return FalProvider(fake, fake, Client(Policy(patterns=())), config, **options)
+    storage = FileStorage(fake, fake)
+    return FalProvider(fake, fake, Client(Policy(patterns=())), storage, config, **options)
 
 
 def a_job(prompt: str = "a cat", model: str = MODEL, **parameters: Any) -> Job:

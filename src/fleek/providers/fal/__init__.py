@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,12 +24,15 @@ from fleek.outbound.connections import Connections, tls_context
 from fleek.providers.accounts import keys_of, open_accounts
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
+from fleek.providers.fal.files import FileStorage
 from fleek.providers.fal.provider import AccountConfig, FalProvider
 from fleek.providers.fal.wire import app_of
 from fleek.providers.http import authorization, open_api
 from fleek.settings import LOOPBACK, Settings
 
 __all__ = ["FalProvider", "FalSettings", "connect"]
+
+UPLOAD_SECONDS: Final = 600.0  # for one file
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +75,13 @@ class FalSettings(BaseSettings):
         default="https://rest.fal.ai/.well-known/jwks.json",
         description="The address of the public keys by which callbacks are signed.",
     )
+    rest_url: Annotated[str, AfterValidator(_address)] = Field(
+        default="https://rest.fal.ai",
+        description="The address of the API that permits uploads of large media inputs.",
+    )
+    cdn_url: Annotated[str, AfterValidator(_address)] = Field(
+        default="https://v3.fal.media", description="The host that takes these files."
+    )
     models: Annotated[Listed, AfterValidator(_models)] = Field(
         default=("fal-ai/flux/schnell", "fal-ai/flux/dev"),
         description="The models that are listed; any other `owner/app` or `owner/app/path` can be "
@@ -80,7 +90,8 @@ class FalSettings(BaseSettings):
     object_lifetime: Seconds | None = Field(
         default=timedelta(days=7),
         ge=timedelta(minutes=1),
-        description="How long fal keeps the files that it makes. Fleek stores its own copies.",
+        description="How long fal keeps the files that it makes, and large media inputs, these for "
+        "a day at least. Fleek stores its own copies.",
     )
     callback_wait: Seconds = Field(
         default=timedelta(hours=2),
@@ -162,4 +173,9 @@ async def _open_account(settings: FalSettings, key: str) -> AsyncGenerator[FalPr
         stack.push_async_callback(keys.close)
         files = Client(policy, Connections(policy, tls=tls))
         stack.push_async_callback(files.close)
-        yield FalProvider(api, keys, files, config)
+        rest = open_api(settings.rest_url, headers=headers, tls=tls)
+        stack.push_async_callback(rest.close)
+        cdn = open_api(settings.cdn_url, tls=tls, whole=UPLOAD_SECONDS)
+        stack.push_async_callback(cdn.close)
+        storage = FileStorage(rest, cdn, settings.object_lifetime)
+        yield FalProvider(api, keys, files, storage, config)

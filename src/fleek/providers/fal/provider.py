@@ -31,6 +31,7 @@ from fleek.providers.base import (
 )
 from fleek.providers.download import Limits, read_output
 from fleek.providers.fal.callback import Signatures
+from fleek.providers.fal.files import INLINE_BYTES, FileStorage
 from fleek.providers.fal.wire import (
     CANCELLED,
     COMPLETED,
@@ -86,6 +87,7 @@ class FalProvider:
         api: The queue, with the account's key.
         keys: The public keys of callbacks.
         files: For outputs, without the key.
+        storage: For media inputs that are too large for a request.
         config: The operator's settings.
         now: The wall clock (aware).
         clock: Monotonic clock, in seconds.
@@ -99,6 +101,7 @@ class FalProvider:
         api: Api,
         keys: Api,
         files: Client,
+        storage: FileStorage,
         config: AccountConfig,
         *,
         now: Callable[[], datetime] = wall_time,
@@ -114,6 +117,7 @@ class FalProvider:
         )
         self._api = api
         self._files = files
+        self._storage = storage
         self._now = now
         self._clock = clock
         self._signatures = Signatures(keys, times=self._times, clock=clock)
@@ -165,8 +169,15 @@ class FalProvider:
         return attempt.timeout + self.config.callback_wait
 
     async def upload(self, file: InputFile) -> str:
-        """Return the file as a ``data:`` URI, as which every model takes it."""
-        return await asyncio.to_thread(file.data_uri)
+        """Return a ``data:`` URI for a small file, else its address after it was sent to fal.
+
+        Raises:
+            InputUnusable: fal refuses the file.
+            ProviderUnavailable: The file could not be sent.
+        """
+        if file.size_bytes <= INLINE_BYTES:
+            return await asyncio.to_thread(file.data_uri)
+        return await self._storage.send(file)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions, read one by one; a random selection of very many.
