@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from backing_services import Services
+from certificates import an_identity
 from chaos import mutations
 from chaos.host import HOSTS, Host
 from chaos.rig import rigged
@@ -21,6 +22,7 @@ from chaos.storm import SETTINGS, Outcome, Storm, run
 from chaos.sweep import Leg, all_legs, plan, run_legs
 
 HUNG: Final = {"several": {"ATTEMPT_TIMEOUT": "8"}}  # of which some predictions never end
+SILENT: Final = ("openai", "comfyui")  # send no callbacks
 EXACT: Final = {"jobs": 2000, "kills": 100, "minutes": 10.0}
 WILD: Final = {"jobs": 800, "kills": 60, "minutes": 7.0}
 
@@ -86,16 +88,25 @@ def storm(chosen: argparse.Namespace) -> bool:
         wild=chosen.wild,
         split=not chosen.one,
         repeats=chosen.provider == "comfyui",
-        by_callback=chosen.provider == "fal",
-        polling=chosen.polling or chosen.provider in {"openai", "comfyui"},  # send no callbacks
+        by_callback=chosen.provider.startswith("fal"),
+        polling=chosen.polling or chosen.provider.startswith(SILENT),
         several=chosen.provider == "several",
+        signed=chosen.signed,
+        thumbnails=chosen.thumbnails,
     )
+    extras = {"MAKE_THUMBNAILS": "true"} if chosen.thumbnails else {}
+    if chosen.signed:
+        identity = an_identity(folder)
+        extras["C2PA_CERTIFICATES"] = str(identity.certificates)
+        extras["C2PA_PRIVATE_KEY"] = str(identity.key)
     say(wanted, chosen.database, folder)
     host = HOSTS[chosen.provider](folder, seed=chosen.seed)
     try:
         with (
             database(chosen.database) as extra,
-            rigged(folder, host, **SETTINGS, **extra, **HUNG.get(chosen.provider, {})) as rig,
+            rigged(
+                folder, host, **SETTINGS, **extra, **extras, **HUNG.get(chosen.provider, {})
+            ) as rig,
         ):
             outcome = run(rig, wanted)
     finally:
@@ -155,6 +166,10 @@ def main() -> int:
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
     parser.add_argument("--provider", choices=HOSTS, default="replicate", help="of storms")
     parser.add_argument("--polling", action="store_true", help="the provider sends no callbacks")
+    parser.add_argument("--signed", action="store_true", help="outputs are signed with C2PA")
+    parser.add_argument(
+        "--thumbnails", action="store_true", help="small pictures are made at once"
+    )
     chosen = parser.parse_args()
     given = " ".join(sys.argv[1:])
     seeded = given if "--seed" in given else f"{given} --seed {chosen.seed}"

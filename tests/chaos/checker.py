@@ -17,6 +17,7 @@ from chaos.evidence import Attempt, Event, Evidence, Job, Sale
 from chaos.money import money, sales_by_job
 from chaos.promises import said
 from chaos.tenants import ENDS
+from fleek.domain.media import original_key
 
 VERDICTS: Final = {  # what the ledger must contain for each verdict
     "succeeded": {"succeeded"},
@@ -49,6 +50,7 @@ def check(evidence: Evidence, terms: Terms) -> list[str]:
         _created_once,
         _bound_to_its_own,
         _bytes_are_true,
+        _thumbnails_have_files,
         _cancels_are_true,
         _money_is_explained,
     )
@@ -190,8 +192,16 @@ def _files_are_true(evidence: Evidence, job: Job) -> Iterator[str]:
             yield f"{one.key} is missing"
         elif stored != (one.size_bytes, one.sha256):
             yield f"{one.key} has {stored}, its row says {one.size_bytes}, {one.sha256}"
-        elif one.sha256 != truth or one.attempt_id != job.attempt_id:
+        elif evidence.bare.get(one.key, one.sha256) != truth or one.attempt_id != job.attempt_id:
             yield f"{one.key} is not what {job.prediction_id} made"
+
+
+def _thumbnails_have_files(evidence: Evidence, _: Terms) -> Iterator[str]:
+    """E4: a small picture is beside a file that a completed job has."""
+    kept = {one.key for files in evidence.media.values() for one in files}
+    for key in evidence.thumbnails:
+        if original_key(key) not in kept:
+            yield f"{key} shows a file that no job has"
 
 
 def _cancels_are_true(evidence: Evidence, _: Terms) -> Iterator[str]:

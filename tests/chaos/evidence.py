@@ -15,6 +15,8 @@ from chaos.flood import Answered
 from chaos.follower import Followed
 from chaos.host import Host
 from chaos.receiver import Arrival
+from chaos.signatures import unsigned
+from fleek.domain.media import original_key
 from service_process import Service
 
 JOBS: Final = (
@@ -204,6 +206,13 @@ class Evidence:
     costs: Mapping[UUID, int | None] = field(default_factory=dict)  # of jobs
     flood: Sequence[Answered] = ()  # responses to a caller beyond its rate
     rate_per_minute: int = 0  # its rate limit; 0: none
+    bare: Mapping[str, str] = field(default_factory=dict)
+    """By key: the sha256 of a signed file without its manifest."""
+
+    @property
+    def thumbnails(self) -> list[str]:
+        """The keys of small pictures in storage."""
+        return [key for key in self.files if original_key(key) != key]
 
     @cached_property
     def unfindable(self) -> frozenset[str]:
@@ -255,6 +264,7 @@ def gather(
         tallies={status: int(number) for status, number in service.rows(TALLIES)},
         sales=[_sale(row, heard) for row in ledger["predictions"]],
         files=dict(_files(service.folder / "storage")),
+        bare=dict(_bare(service.folder / "storage" / "media")),
         truths={(row["id"], row["n"]): row["sha256"] for row in ledger["downloads"]},
         tokens=frozenset(row["token"] for row in ledger["predictions"]),
         accounts=host.accounts,
@@ -397,6 +407,16 @@ def _files(root: Path) -> Iterable[tuple[str, tuple[int, str]]]:
             if path.is_file() and not any(part.startswith(".") for part in path.parts):
                 content = path.read_bytes()
                 yield key, (len(content), hashlib.sha256(content).hexdigest())
+
+
+def _bare(media: Path) -> Iterable[tuple[str, str]]:
+    for path in media.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            without = unsigned(content)
+            if without != content:
+                key = path.relative_to(media.parent).as_posix()
+                yield key, hashlib.sha256(without).hexdigest()
 
 
 def _strikes(ledger: Mapping[str, Any], paths: Iterable[Path]) -> Counter[str]:

@@ -14,6 +14,7 @@ from service_process import PATIENCE
 FAL_SECONDS: Final = 45  # until an attempt must have started
 FAL_WAIT: Final = 15  # seconds more until its callback is overdue
 TOKEN: Final = "r8_emulator_test_0123456789abcdefghij"
+TOKENS: Final = f"{TOKEN},{TOKEN[:-4]}wxyz"  # of two accounts
 
 
 class Host:
@@ -115,6 +116,34 @@ class FalHost(Host):
         }
 
 
+class OpenAIAccountsHost(OpenAIHost):
+    """Two accounts at OpenAI's API: the list of each has its own videos alone."""
+
+    accounts = 2
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        super().__init__(folder, seed=seed)
+        self.plan(accounts=True)
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses both accounts."""
+        return {**super().settings(), "OPENAI_API_KEY": TOKENS}
+
+
+class FalAccountsHost(FalHost):
+    """Two accounts at fal."""
+
+    accounts = 2
+
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        super().__init__(folder, seed=seed)
+        self.plan(accounts=True)
+
+    def settings(self) -> dict[str, str]:
+        """Return the settings of a service that uses both accounts."""
+        return {**super().settings(), "FAL_KEY": TOKENS}
+
+
 class ComfyUIHost(Host):
     """An emulated ComfyUI server, which sends no callbacks."""
 
@@ -159,7 +188,7 @@ class AccountsHost(Host):
 
     def settings(self) -> dict[str, str]:
         """Return the settings of a service that uses both accounts."""
-        return {**super().settings(), "REPLICATE_API_TOKEN": f"{TOKEN},{TOKEN[:-4]}wxyz"}
+        return {**super().settings(), "REPLICATE_API_TOKEN": TOKENS}
 
 
 HOSTS: Final = {
@@ -169,4 +198,6 @@ HOSTS: Final = {
     "fal": FalHost,
     "comfyui": ComfyUIHost,
     "several": SeveralHost,
+    "fal-accounts": FalAccountsHost,
+    "openai-accounts": OpenAIAccountsHost,
 }

@@ -119,6 +119,8 @@ def sightings(evidence: Evidence, deeds: Mapping[str, int]) -> dict[str, int]:
         "adopted after a lost response": logs["prediction_adopted", "list"]
         + logs["prediction_adopted", "repeat"],
         "rerouted": types["rerouted"],
+        "output signed": len(evidence.bare),
+        "thumbnail made": len(evidence.thumbnails),
         "paid for at one provider": sum(most[:1]),
         "paid for at another": sum(most[1:]),
         "adopted by callback": logs["prediction_adopted", "callback"],

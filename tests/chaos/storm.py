@@ -82,6 +82,8 @@ class Storm:
     by_callback: bool = False  # lost starts are found by their callbacks alone
     repeats: bool = False  # the provider's lost starts are repeated, not searched for
     several: bool = False  # two providers; jobs go on at the other one
+    signed: bool = False  # outputs are signed
+    thumbnails: bool = False  # small pictures are made at once
 
     @property
     def long(self) -> bool:
@@ -101,6 +103,15 @@ class Storm:
         """States that this provider's jobs cannot reach."""
         return (BY_CALLBACK if self.polling else frozenset()) | (
             BY_SEARCH if self.repeats else BY_LIST if self.by_callback else frozenset()
+        )
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """States that a run has to reach because of what is switched on."""
+        return (
+            (ELSEWHERE if self.several else frozenset())
+            | ({"output signed"} if self.signed else frozenset())
+            | ({"thumbnail made"} if self.thumbnails else frozenset())
         )
 
     @property
@@ -131,9 +142,7 @@ class Outcome:
             found.append(f"in {storm.minutes} minutes only {self.jobs} jobs and {killed} kills")
         required = must_see(kills=storm.kills, wild=storm.wild, split=storm.split)
         missing = sorted(
-            one
-            for one in required | (ELSEWHERE if storm.several else set())
-            if not (self.seen[one] or one in storm.unseen)
+            one for one in required | storm.wanted if not (self.seen[one] or one in storm.unseen)
         )
         if missing:
             found.append(f"never seen: {', '.join(missing)}")

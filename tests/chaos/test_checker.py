@@ -265,6 +265,11 @@ FALSIFICATIONS: dict[str, tuple[Callable[[Evidence], Evidence], str]] = {
     "a file is missing": (lambda e: replace(e, files={}), "is missing"),
     "a file is damaged": (lambda e: replace(e, files={KEY: (3, "cd" * 32)}), "its row says"),
     "a file is another's": (lambda e: replace(e, truths={("p1", 0): "cd" * 32}), "is not what p1 made"),
+    "a signed file is another's": (lambda e: replace(e, bare={KEY: "cd" * 32}), "is not what p1 made"),
+    "a small picture of nothing": (
+        lambda e: replace(e, files={**e.files, "media/other.png.small-320.webp": (3, SHA)}),
+        "shows a file that no job has",
+    ),
     "a completed job without files": (lambda e: replace(e, media={}), "and 0 files"),
     "a cancelled job with files": (
         lambda e: replace(e, media={**e.media, STOPPED: e.media[PAINTED]}),

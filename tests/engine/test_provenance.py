@@ -20,6 +20,7 @@ from fleek.bootstrap import open_runtime
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Job, Stage, Status
 from fleek.domain.media import Key, Output, metadata_key
+from fleek.emulator.media import render
 from fleek.engine.certificates import open_signer
 from fleek.engine.collect import collect
 from fleek.engine.provenance import SIGNABLE, Signer
@@ -140,6 +141,31 @@ async def test_c2pa_itself_verifies_signed_outputs(
         (tmp_path / "signed").write_bytes(content)
         sniffed = sniff(tmp_path / "signed")
         assert (sniffed.content_type, sniffed.width, sniffed.height) == (file.content_type, 64, 48)
+    assert await notes(rt, view) == ["signed"] * len(kinds)
+
+
+@pytest.mark.usefixtures("_full_suite")
+async def test_sounds_and_films_are_signed_too(
+    rt: Runtime, provider: Files, identity: Identity
+) -> None:
+    """C2PA's reader accepts them, and what players read of them is the same."""
+    kinds = {"wav": "audio/wav", "mp3": "audio/mpeg", "mp4": "video/mp4"}
+    contents = [render("a cat", kind) for kind in kinds]
+
+    view = await collected(replace(rt, signer=signer_of(identity)), provider, *contents)
+    plain = await collected(rt, provider, *contents)
+
+    assert [file.content_type for file in view.media] == list(kinds.values())
+    for file, received in zip(view.media, plain.media, strict=True):
+        assert file.sha256 != received.sha256
+        content = await stored(rt, file.key)
+        assert verified(content, file.content_type, identity.root)[0] == "Trusted"
+        assert verified(content[:-1] + b"x", file.content_type, identity.root)[0] != "Trusted"
+        assert (file.width, file.height, file.duration_seconds) == (
+            received.width,
+            received.height,
+            received.duration_seconds,
+        )
     assert await notes(rt, view) == ["signed"] * len(kinds)
 
 

@@ -19,6 +19,7 @@ from fleek.emulator.reads import (
     draw,
     instant_of_get,
     instant_of_row,
+    is_own,
     read_response,
     shared_faults,
     sought,
@@ -98,7 +99,7 @@ async def _list(request: Request) -> ASGIApp:
     limit = query.get("limit", str(PAGE))
     if not limit.isdigit() or not 1 <= int(limit) <= 100:
         return problem(400, "limit must be between 1 and 100")
-    rows = _rows(account, faults)
+    rows = _rows(request, faults)
     if query.get("order") == "asc":
         rows.reverse()
     if "after" in query and "list_repeat" not in faults:
@@ -115,11 +116,13 @@ async def _list(request: Request) -> ASGIApp:
     return read_response(body, "list", faults)
 
 
-def _rows(account: Account, faults: dict[str, str]) -> list[dict[str, Any]]:
-    """Return all listed videos, newest first."""
+def _rows(request: Request, faults: dict[str, str]) -> list[dict[str, Any]]:
+    """Return all listed videos of the token's account, newest first."""
+    account: Account = request.app.state.account
     rows = []
     for prediction in reversed(account.predictions):
-        if prediction.dialect == NAME and prediction.extension == "mp4":
+        mine = prediction.dialect == NAME and is_own(request, prediction)
+        if mine and prediction.extension == "mp4":
             at = instant_of_row(account, prediction, faults)
             if at is not None and not _deleted(account, prediction):
                 rows.append(account.show(prediction, at=at))
