@@ -39,6 +39,7 @@ class Terms:
     codes: frozenset[str] = frozenset()  # errors that a job may have failed with
     orphans: bool = False  # whether a process was frozen for longer than its lease
     unknown: bool = False  # whether an attempt may be lost: nothing but a callback finds it
+    repeats: bool = False  # a lost start is made again under its id, until the run leaves a trace
     exact: bool = False  # only processes and network failed: every job completes and is paid once
 
 
@@ -83,7 +84,7 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
         ends = [event.type for event in _lasting(events) if event.type in ENDS]
         if job.status not in ENDS:
             yield f"{job.id} is {job.status}"
-        elif ends != [job.status] or _last(events) != job.status:
+        elif ends != [job.status] or _last(events, terms) != job.status:
             yield f"{job.id} is {job.status} and its history has {ends}"
         if [event.seq for event in events] != list(range(1, job.version + 1)):
             yield f"{job.id} has a gap in its history"
@@ -96,9 +97,13 @@ def _ended_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
         yield f"the counters say {evidence.tallies}, there are {counted}"
 
 
-def _last(events: Sequence[Event]) -> str:
-    """Return the last event, except for changes that are possible at any time."""
-    return [event.type for event in events if event.type != "updated"][-1]
+def _last(events: Sequence[Event], terms: Terms) -> str:
+    """Return the last event, except for changes that are possible at any time.
+
+    A start is made again also after the end of its job: how else is its run found, and cancelled?
+    """
+    anytime = {"updated", "repeating", "released"} if terms.repeats else {"updated"}
+    return [event.type for event in events if event.type not in anytime][-1]
 
 
 def _lasting(events: Sequence[Event]) -> Iterator[Event]:
@@ -111,9 +116,15 @@ def _lasting(events: Sequence[Event]) -> Iterator[Event]:
 def _created_once(evidence: Evidence, terms: Terms) -> Iterator[str]:
     """I3: one prediction per attempt at most, one of a job at a time, attempts within bounds.
 
-    Whatever the providers: they share the ledger.
+    Whatever the providers: they share the ledger. Where starts are repeated, a run that was removed
+    before it began is not found again, and costs nothing.
     """
-    for attempt_id, number in Counter(sale.attempt_id for sale in evidence.sales).items():
+    counted = (
+        sale.attempt_id
+        for sale in evidence.sales
+        if not (terms.repeats and sale.heading == "aborted" and not sale.billed)
+    )
+    for attempt_id, number in Counter(counted).items():
         if attempt_id is not None and number > 1:
             yield f"attempt {attempt_id} created {number} predictions"
     for job_id, sales in sales_by_job(evidence).items():

@@ -192,6 +192,7 @@ def run(rig: Rig, storm: Storm) -> Outcome:
         codes=_codes(storm),
         orphans=storm.wild,
         unknown=storm.by_callback,
+        repeats=storm.repeats,
         exact=not storm.wild and not storm.by_callback,
     )
     return Outcome(

@@ -506,6 +506,36 @@ def test_a_second_start_after_an_unfindable_prediction_is_excused() -> None:
     assert any("running at once" in one for one in seen)
 
 
+def test_a_repeated_start_of_a_run_without_a_trace_is_excused() -> None:
+    """What was removed from a queue before it began is nowhere, and cost nothing."""
+    removed = replace(story().sales[0], begun=0, ended=0.5, heading="aborted", billed=0, micros=0)
+    evidence = replace(story(), sales=[removed, *story().sales])
+    paid = replace(evidence, sales=[replace(removed, billed=1), *story().sales])
+
+    def found(evidence: Evidence, *, repeats: bool) -> bool:
+        complaints = check(evidence, Terms(repeats=repeats))
+        return any("created 2 predictions" in one for one in complaints)
+
+    assert not found(evidence, repeats=True)
+    assert found(evidence, repeats=False)
+    assert found(paid, repeats=True)
+
+
+@pytest.mark.parametrize(("kind", "excused"), [("repeating", True), ("starting", False)])
+def test_only_a_start_that_is_repeated_follows_the_end_of_a_job(
+    kind: str, *, excused: bool
+) -> None:
+    """Its run has to be found, to be cancelled."""
+    job = story().jobs[STOPPED]
+    late = Event(job_id=STOPPED, seq=job.version + 1, type=kind, data={})
+    events = {**story().events, STOPPED: [*story().events[STOPPED], late]}
+    evidence = with_job(replace(story(), events=events), STOPPED, version=job.version + 1)
+
+    complaints = [one for one in check(evidence, Terms(repeats=True)) if "ended_once" in one]
+
+    assert (complaints == []) == excused
+
+
 def test_a_falsely_confirmed_cancel_is_excused() -> None:
     """The provider reported the end of the prediction, so its further cost is excused."""
     evidence = with_attempt(story(), verdict="cancelled")

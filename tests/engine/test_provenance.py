@@ -1,10 +1,11 @@
 """Signing of outputs: others can verify it, and no paid result is lost by it."""
 
+import asyncio
 import hashlib
 import io
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,18 @@ from fleek.emulator.media import render
 from fleek.engine.certificates import open_signer
 from fleek.engine.collect import collect
 from fleek.engine.provenance import SIGNABLE, Signer
+from fleek.engine.recover import Recovery
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.environment import read
 from fleek.providers.base import Succeeded
+from fleek.schemas.events import HistoryEvent
 from fleek.settings import Settings
 from fleek.sniff import sniff
-from fleek.store import jobs
+from fleek.store import events, jobs
 from fleek.store.jobs import JobView
+from fleek.store.workers import Ended
 
 
 @dataclass
@@ -261,6 +265,63 @@ async def test_a_failure_to_sign_is_noted_with_its_reason(
     assert view.job.status is Status.COMPLETED
     assert view.media[0].sha256 == hashlib.sha256(PNG).hexdigest()
     assert await notes(rt, view) == ["signing: no signature today"]
+    last = (await events.of_job(rt.db, view.job.id))[-1]
+    shown = HistoryEvent.from_line(last.seq, last.type, last.at, last.data)
+    assert (shown.type, shown.code) == ("job.completed", "signing_failed")
+    assert shown.reason == "1 of 1 outputs not signed: signing: no signature today"
+
+
+@pytest.mark.usefixtures("_full_suite")  # starts two processes
+async def test_the_history_says_which_outputs_are_signed(
+    rt: Runtime, provider: Files, identity: Identity
+) -> None:
+    """One that has no place for a manifest is not named; a job without failures has no code."""
+    signing = replace(rt, signer=signer_of(identity))
+
+    view = await collected(signing, provider, a_picture(), b"only words", a_picture())
+
+    last = (await events.of_job(rt.db, view.job.id))[-1]
+    assert last.data == {"outputs": 3, "c2pa": {"0": "signed", "2": "signed"}}
+
+
+@pytest.mark.usefixtures("_full_suite")  # starts processes
+async def test_a_worker_that_comes_too_late_keeps_the_notes(
+    rt: Runtime,
+    provider: Files,
+    identity: Identity,
+    second_worker: Callable[[], Runtime],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has written its own document over that of the worker that completed the job."""
+    signing = replace(rt, signer=signer_of(identity))
+    late = replace(second_worker(), signer=running(signer_of(identity), "raise SystemExit(1)"))
+    await late.lease.register()
+    provider.at_once, provider.files = True, [a_picture()]
+    provider.outcome = Succeeded((Output(uri="0"),))
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*_: object) -> AsyncIterator[bytes]:
+        reading.set()
+        await go_on.wait()
+        yield provider.files[0]
+
+    with monkeypatch.context() as slow:
+        slow.setattr(provider, "read", slowly)
+        sleeping = asyncio.create_task(collect(late, job.id))
+        await reading.wait()
+    worker_id = late.lease.worker_id
+    await late.lease.end()
+    await Recovery(rt)._free(Ended(worker_id, resigned=False))
+    await collect(signing, job.id)
+    before = await stored(rt, metadata_key(job.id))
+
+    go_on.set()
+    await sleeping
+
+    assert await notes(rt, await view_of(rt, job)) == ["signed"]
+    assert await stored(rt, metadata_key(job.id)) == before
 
 
 @pytest.mark.usefixtures("_full_suite")  # starts a process

@@ -31,7 +31,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
-from fleek.engine.collect import document
+from fleek.engine.metadata_document import document
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name
 from fleek.sniff import SAFE_INLINE, presentation

@@ -127,12 +127,22 @@ def postpone(job: Job, error: FleekError, *, now: datetime, backoff: Backoff) ->
     return Change(moved, "postponed", {"run_at": run_at.isoformat(), **_reason(error)})
 
 
-def complete(job: Job, *, now: datetime, outputs: int, kind: Kind | None = None) -> Change:
-    """End the job as completed: all `outputs` files are in storage; `kind` is that of the first."""
+def complete(
+    job: Job,
+    *,
+    now: datetime,
+    outputs: int,
+    kind: Kind | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Change:
+    """End the job as completed: all `outputs` files are in storage; `kind` is that of the first.
+
+    `notes` are added to the event.
+    """
     moved = _move(
         job, Status.COMPLETED, now=now, worker_id=None, error=None, progress=1.0, kind=kind
     )
-    return Change(moved, "completed", {"outputs": outputs})
+    return Change(moved, "completed", {"outputs": outputs, **(notes or {})})
 
 
 def reuse(job: Job, source: Job, *, now: datetime, outputs: int) -> Change:

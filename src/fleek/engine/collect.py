@@ -8,11 +8,11 @@ in one transaction.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from fleek import failpoints, strict
+from fleek import failpoints
 from fleek.domain import transitions
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import (
@@ -37,7 +37,7 @@ from fleek.domain.text import LongText, pieces_of
 from fleek.engine.accounts import account_of
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.inputs import with_inputs
-from fleek.engine.moderation import FLAGGED
+from fleek.engine.metadata_document import noted, notes_of, save_document
 from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.provenance import Signing
 from fleek.engine.runtime import Runtime
@@ -45,7 +45,7 @@ from fleek.engine.spool import write_spool
 from fleek.providers.base import Provider, SupportsUpload
 from fleek.sniff import Sniffed, sniff
 from fleek.storage.base import spool_file
-from fleek.store import attempts, jobs
+from fleek.store import attempts, events, jobs
 from fleek.store.updates import Update
 from fleek.tracing import job_span, span
 
@@ -267,12 +267,13 @@ async def _complete(
     now = rt.now()
     kind = Kind.of(media[0].content_type) if media else None
     completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
-    await _save_document(rt, completed, media, withheld, signed)
+    await save_document(rt, completed, media, withheld, signed)
+    notes = notes_of(withheld, signed)
 
     def decide(current: Job, written: Attempt | None) -> Update:
         if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by another worker")
-        change = transitions.complete(current, now=now, outputs=len(media), kind=kind)
+        change = transitions.complete(current, now=now, outputs=len(media), kind=kind, notes=notes)
         return Update(change=change, media=media, attempt=_without_content(written))
 
     try:
@@ -292,74 +293,6 @@ def _without_content(attempt: Attempt | None) -> Attempt | None:
     return replace(attempt, result=None) if held else None
 
 
-async def _save_document(
-    rt: Runtime,
-    job: Job,
-    media: Sequence[Media],
-    withheld: Mapping[int, str] | None = None,
-    signed: Mapping[int, str] | None = None,
-) -> None:
-    """Store a completed job's metadata document beside its media, and what was withheld or signed.
-
-    Raises:
-        HostError: It cannot be kept now.
-    """
-    written = document(job, media, await attempts.of_job(rt.db, job.id))
-    if withheld:
-        rows = withheld.items()
-        written["withheld"] = [{"index": n, "code": FLAGGED, "reason": why} for n, why in rows]
-    for entry in written["outputs"]:
-        if signed and entry["index"] in signed:
-            entry["c2pa"] = signed[entry["index"]]
-    async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
-        await asyncio.to_thread(spooled.write_bytes, strict.dumps(written))
-        failpoints.hit("document.spooled")
-        await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
-
-
-def document(job: Job, media: Sequence[Media], made: Sequence[Attempt] = ()) -> dict[str, Any]:
-    """Return the metadata document as ``docs/reference/api.md`` describes it."""
-    metrics = next((dict(one.metrics or {}) for one in made if one.id == job.attempt_id), {})
-    seed = metrics.get("seed", job.input.get("seed"))
-    return {
-        **job.input,
-        "prompt": job.prompt,
-        "model_name": job.model,
-        "provider": job.provider,
-        "external_job_id": job.prediction_id,
-        "created_at": job.created_at.isoformat(),
-        "completed_at": job.completed_at and job.completed_at.isoformat(),
-        **({} if seed is None else {"seed": seed}),
-        **({} if job.reused_from is None else {"reused_from": str(job.reused_from)}),
-        "metrics": metrics,
-        "outputs": [_output_entry(file) for file in media],
-        "attempts": [_attempt_entry(attempt) for attempt in made],
-    }
-
-
-def _output_entry(media: Media) -> dict[str, Any]:
-    return {
-        "index": media.index,
-        "sha256": media.sha256,
-        "size_bytes": media.size_bytes,
-        "content_type": media.content_type,
-        "width": media.width,
-        "height": media.height,
-        "duration_seconds": media.duration_seconds,
-    }
-
-
-def _attempt_entry(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "n": attempt.number,
-        "prediction_id": attempt.prediction_id,
-        "submitted_at": attempt.submitted_at.isoformat(),
-        "verdict": attempt.verdict,
-        "error": attempt.error and {"code": attempt.error.code, "message": attempt.error.message},
-        **({} if attempt.inputs is None else {"inputs": attempt.inputs}),
-    }
-
-
 async def _discard(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
     """Remove what was stored in vain, and restore the document of a job completed by another.
 
@@ -372,7 +305,9 @@ async def _discard(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
         return
     failpoints.hit("collect.discard")
     if _has_document(view.job):
-        await _save_document(rt, view.job, view.media)
+        lines = await events.of_job(rt.db, job.id)
+        withheld, signed = noted(lines, "withheld"), noted(lines, "c2pa")
+        await save_document(rt, view.job, view.media, withheld, signed)
         view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)  # it may be purged meanwhile
     kept = {file.key for file in view.media}
     if _has_document(view.job):

@@ -33,6 +33,9 @@ SIGNABLE: Final = frozenset(
 )
 """The types that C2PA has a place for a manifest in. Files of other types are stored as they are."""
 
+SIGNED: Final = "signed"
+"""The note of a file that was signed; of others it is the reason."""
+
 AT_ONCE: Final = 2  # programs of one process
 MEMORY: Final = 1 << 30  # bytes of a program, in addition to four times the file's size
 SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -133,7 +136,7 @@ class Signing:
                 return received
             signed = await asyncio.to_thread(_measured, copy)
             await asyncio.to_thread(copy.replace, path)
-        self.notes[index] = "signed"
+        self.notes[index] = SIGNED
         self.added_bytes += signed.size_bytes - received.size_bytes
         return signed
 
