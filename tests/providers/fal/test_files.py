@@ -119,7 +119,7 @@ def answer(status: int, body: bytes = b"{}") -> Answer:
         (answer(200, b'{"token": "t", "token_type": "a\\nb"}'), "provider_unavailable"),
     ],
 )
-async def test_a_refused_key_is_told_from_an_outage(
+async def test_a_refused_key_and_an_outage_have_different_codes(
     tmp_path: Path, token: Answer, code: str
 ) -> None:
     """The first pauses the account."""
