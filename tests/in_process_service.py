@@ -116,11 +116,13 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = create_app(changed)
     state = app.state
-    server = _Server(_config(changed.settings, app))
+    stopping = asyncio.Event()
+    server = _Server(_config(changed.settings, app), stopping)
     task = asyncio.create_task(server.serve([listener]))
 
     def stop() -> None:
         server.should_exit = True
+        stopping.set()
 
     try:
         port = listener.getsockname()[1]

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from fleek.telemetry import configure_logging
 from fleek.worker import await_database, keep_time, stopping, tune_gc, until_available, work
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
+DATE_SECONDS: Final = 1  # of the header Date
 BACKLOG: Final = 8192  # connections that wait to be accepted; the system may allow fewer
 
 log = structlog.get_logger(__name__)
@@ -49,8 +50,9 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
 class _Server(uvicorn.Server):
     """Leaves signals to us, as the worker has to hear them too; accepts connections our way."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
         super().__init__(config)
+        self._stop = stop  # set whenever `should_exit` is
         self._acceptors: list[Acceptor] = []
 
     @contextmanager
@@ -73,6 +75,13 @@ class _Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
+
+    async def main_loop(self) -> None:
+        """Renew the date of responses once a second; the library also wakes nine times to look at a flag."""
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATE_SECONDS):
+                    await self._stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - the acceptors close them
         """Answer all requests that wait for something, then end."""
@@ -99,7 +108,7 @@ async def _serve(
         await until_available(rt.clock.set)
         await rt.capacity.look()
         tune_gc()
-        server = _Server(_config(settings, create_app(rt)))
+        server = _Server(_config(settings, create_app(rt)), stop)
         _on_signals(server, stop, begin)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
         timekeeper = None if with_worker else asyncio.create_task(keep_time(rt))

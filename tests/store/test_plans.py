@@ -51,6 +51,7 @@ from fleek.store import (
     jobs,
     limits,
     listing,
+    outlook,
     purges,
     queue,
     reuse,
@@ -291,6 +292,11 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     ),
     "postponed": (queue.postponed, "ix_jobs_uncollected"),
     "held": (lambda db: jobs.held_by(db, WORKER), "ix_jobs_held"),
+    "outlook": (
+        outlook.waiting_kinds,
+        """ix_jobs_due ix_jobs_uncollected ix_jobs_held ix_attempts_bound ix_jobs_routed
+        ix_job_inputs_waiting ix_deliveries_due ix_bulk_open ix_jobs_purging ix_uploads_being_removed""",
+    ),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "overdue after a leap": (
         lambda db: jobs.overdue(
@@ -703,7 +709,7 @@ async def test_words_are_found_by_an_index(
 
 @pytest.mark.parametrize("database", ["postgresql"])
 @pytest.mark.parametrize(
-    "name", ["due", "next run", "tally", "held", "uncollected", "overdue", "waiting"]
+    "name", ["due", "next run", "tally", "held", "uncollected", "overdue", "waiting", "outlook"]
 )
 async def test_a_rush_after_a_quiet_time_uses_the_same_index(database_url: str, name: str) -> None:
     """Statistics say that nothing is pending, until they are updated."""

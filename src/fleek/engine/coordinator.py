@@ -1,7 +1,7 @@
 """Leader election among workers: the coordinator runs the loops that must run once."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -19,6 +19,7 @@ from fleek.engine.failover import Failover
 from fleek.engine.heartbeat import ROLE_LASTS, Unchanged
 from fleek.engine.loops import loop, run_logged
 from fleek.engine.orphan_files import OrphanFiles
+from fleek.engine.outlook import Outlook
 from fleek.engine.purge import Retention
 from fleek.engine.recover import ProviderRecovery, Recovery, expire_dead_workers
 from fleek.engine.runtime import Runtime
@@ -70,17 +71,19 @@ def _lasts(rt: Runtime) -> timedelta:
 async def _lead(rt: Runtime) -> None:
     log.info("leadership_acquired", worker_id=str(rt.lease.worker_id))
     rt.metrics.coordinating.set(1)
-    deliveries = DeliveryLoop(rt)
+    outlook, deliveries = Outlook(rt), DeliveryLoop(rt)
+    run = partial(loop, rt, patience=PATIENCE, rest=outlook.rest)
     turns = (
-        loop(rt, "admit", Admission(rt).turn, patience=PATIENCE),
-        loop(rt, "recover", Recovery(rt).turn, patience=PATIENCE),
-        loop(rt, "expire", Retention(rt).turn, patience=PATIENCE),
-        loop(rt, "sweep", OrphanFiles(rt).turn, patience=PATIENCE),
-        loop(rt, "chain", Chains(rt).turn, patience=PATIENCE),
-        loop(rt, "failover", Failover(rt).turn, patience=PATIENCE),
-        loop(rt, "bulk", BulkOperations(rt).turn, patience=PATIENCE),
-        loop(rt, "deliver", deliveries.turn, patience=PATIENCE),
-        *chain.from_iterable(_of_provider(rt, name) for name in rt.providers),
+        run("outlook", outlook.turn),
+        run("admit", Admission(rt).turn),
+        run("recover", Recovery(rt).turn),
+        run("expire", Retention(rt).turn),
+        run("sweep", OrphanFiles(rt).turn),
+        run("chain", Chains(rt).turn),
+        run("failover", Failover(rt).turn),
+        run("bulk", BulkOperations(rt).turn),
+        run("deliver", deliveries.turn),
+        *chain.from_iterable(_of_provider(rt, name, run) for name in rt.providers),
     )
     tasks = [asyncio.create_task(turn) for turn in turns]
     try:
@@ -94,12 +97,14 @@ async def _lead(rt: Runtime) -> None:
         log.info("leadership_lost")
 
 
-def _of_provider(rt: Runtime, name: str) -> Iterator[Coroutine[Any, Any, None]]:
+def _of_provider(
+    rt: Runtime, name: str, run: Callable[..., Coroutine[Any, Any, None]]
+) -> Iterator[Coroutine[Any, Any, None]]:
     """Yield the loops that call one provider: one that hangs blocks no other."""
     watch, recovery = Watch(rt, name), ProviderRecovery(rt, name)
-    yield loop(rt, "watch", watch.turn, patience=PATIENCE, name=f"watch {name}")
-    yield loop(rt, "recover", recovery.reconcile_turn, patience=PATIENCE, name=f"settle {name}")
-    yield loop(rt, "recover", recovery.cancel_turn, patience=PATIENCE, name=f"stop {name}")
+    yield run("watch", watch.turn, name=f"watch {name}")
+    yield run("recover", recovery.reconcile_turn, name=f"settle {name}")
+    yield run("recover", recovery.cancel_turn, name=f"stop {name}")
 
 
 async def _renew_role(rt: Runtime) -> None:

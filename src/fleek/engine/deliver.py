@@ -42,6 +42,7 @@ SECONDS: Final = 15.0  # for one attempt
 BODY_SECONDS: Final = 1.0  # for the body of a response, of which nothing is kept
 MAX_BODY: Final = 65_536  # bytes of it
 IDLE: Final = timedelta(seconds=0.5)  # other processes write deliveries, too
+REST: Final = timedelta(seconds=0.1)  # while there are more old ones to remove
 UNREADABLE: Final = timedelta(minutes=5)  # until the secret may be readable
 CLOSING_SECONDS: Final = 2.0
 REPORT_PAUSES: Final = (0.5, 2.0, 5.0)  # seconds between tries to write what came of an attempt
@@ -103,7 +104,9 @@ class DeliveryLoop:
         for claimed in await asyncio.gather(*(deliveries.claim(rt.db, wish) for wish in claims)):
             for delivery in claimed:
                 self._begin(delivery)
-        await self._forget(now)
+        more = await self._forget(now)
+        if more:
+            return REST
         return min([IDLE, *(lane.next_at - now for lane in lanes if lane.next_at > now)])
 
     async def close(self) -> None:
@@ -207,14 +210,16 @@ class DeliveryLoop:
             if len(self._working) > WORKING:
                 del self._working[next(iter(self._working))]
 
-    async def _forget(self, now: datetime) -> None:
-        """Remove deliveries that ended long ago; every few seconds."""
+    async def _forget(self, now: datetime) -> bool:
+        """Remove deliveries that ended long ago, every few seconds; returns whether there are more."""
         rt = self._rt
         if rt.steady() < self._forgets or not rt.clock.stable:
-            return
+            return False
         before = rt.clock.back(now, timedelta(days=rt.settings.webhook_retention_days))
-        if await deliveries.remove_ended(rt.db, before=before, limit=REMOVED) < REMOVED:
-            self._forgets = rt.steady() + rt.lease.heartbeat.total_seconds()
+        if await deliveries.remove_ended(rt.db, before=before, limit=REMOVED) == REMOVED:
+            return True
+        self._forgets = rt.steady() + rt.lease.heartbeat.total_seconds()
+        return False
 
 
 def _record(outcome: Outcome) -> None:

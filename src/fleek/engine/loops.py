@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import structlog
@@ -28,6 +29,7 @@ Topic = Literal[
     "chain",
     "failover",
     "thumbnails",
+    "outlook",
 ]
 
 
@@ -120,16 +122,18 @@ async def loop(
     *,
     patience: timedelta,
     name: str | None = None,
+    rest: Callable[[Topic, timedelta], timedelta] = lambda _topic, wait: wait,
 ) -> None:
     """Take turns for ever; each says how long to wait unless the bell rings.
 
     A failed turn is followed by another after `patience`. Endless notifications cost a third of
     the time at most, not a turn each; the first one after a quiet time takes effect at once.
-    `name` is the loop's name in logs and metrics, if several loops have one topic.
+    `name` is the loop's name in logs and metrics, if several loops have one topic. `rest` is given the
+    topic and the wait of a turn, and may prolong it.
     """
     name = name or topic
     with rt.wakeups.listen(topic) as bell:
-        await _turns(rt, name, turn, bell, patience=patience)
+        await _turns(rt, name, turn, bell, patience=patience, rest=partial(rest, topic))
 
 
 async def _turns(
@@ -139,6 +143,7 @@ async def _turns(
     bell: Bell,
     *,
     patience: timedelta,
+    rest: Callable[[timedelta], timedelta],
 ) -> None:
     while True:
         began = time.monotonic()
@@ -149,9 +154,9 @@ async def _turns(
             continue
         rt.metrics.last_success.labels(name).set(rt.now().timestamp())
         took = time.monotonic() - began
-        rest = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
-        await asyncio.sleep(rest)
-        await bell.wait(seconds=max(wait.total_seconds() - rest, 0.001))
+        pause = min(max(RESTS * took, REST_SECONDS), LONGEST_REST_SECONDS)
+        await asyncio.sleep(pause)
+        await bell.wait(seconds=max(rest(wait).total_seconds() - pause, 0.001))
 
 
 class ShieldedTasks:
