@@ -81,7 +81,15 @@ def opened(path: Path) -> Image.Image:
         image.draft("RGB", (SIZES[-1] * 2, SIZES[-1] * 2))  # of JPEG: decoded smaller
         image.load()
         image.thumbnail((SIZES[-1], SIZES[-1]), reducing_gap=2.0)
-        return ImageOps.exif_transpose(image).convert("RGBA" if _is_transparent(image) else "RGB")
+        return _upright(image).convert("RGBA" if _is_transparent(image) else "RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a picture as its Exif data says that it is to be shown; as it is if they are damaged."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - what the library raises for such data is not documented
+        return image
 
 
 def _is_transparent(image: Image.Image) -> bool:

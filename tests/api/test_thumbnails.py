@@ -23,6 +23,7 @@ from fleek.engine.purge import Retention
 from fleek.engine.runtime import Runtime
 from fleek.engine.thumbnails import Thumbnails
 from fleek.store import jobs
+from fleek.thumbnail_maker import opened
 
 Make = Callable[..., Coroutine[Any, Any, Job]]
 
@@ -169,6 +170,26 @@ async def test_thumbnails_are_no_orphans_and_go_with_their_file(
     assert search.result.orphans == 0
     assert [stored.key async for stored in rt.storage.keys(f"media/{job.id}/")] == []
     assert (await client.get(address)).status_code == 410
+
+
+@pytest.mark.parametrize("form", ["WEBP", "PNG", "JPEG"])
+@pytest.mark.parametrize("exif", [b"garbage", b"Exif\0\0garbage"])
+def test_damaged_exif_data_are_ignored(form: str, exif: bytes, tmp_path: Path) -> None:
+    """They say which side is up, and the picture can be shown without them."""
+    source = tmp_path / "picture"
+    source.write_bytes(picture(40, 30, form, exif=exif))
+
+    assert opened(source).size == (40, 30)
+
+
+def test_a_picture_is_shown_upright(tmp_path: Path) -> None:
+    """As its Exif data say."""
+    turned = Image.Exif()
+    turned[0x0112] = 6  # by 90 degrees
+    source = tmp_path / "picture"
+    source.write_bytes(picture(40, 30, "WEBP", exif=turned))
+
+    assert opened(source).size == (30, 40)
 
 
 @pytest.mark.usefixtures("_full_suite")
