@@ -40,17 +40,21 @@ def install_provider(folder: Path, name: str, source: str) -> None:
 
 
 def guide_source() -> str:
-    """Return the provider of the guide."""
-    return _block("python")
+    """Return the smallest provider of the guide."""
+    return _blocks("python")[0]
 
 
 def install_guide(folder: Path) -> None:
-    """Install the provider of the guide, `echo`, with the guide's metadata."""
-    install(folder, guide_source(), tomllib.loads(_block("toml"))["project"])
+    """Install the smallest provider of the guide, `echo`, with the guide's metadata."""
+    (metadata,) = _blocks("toml")
+    install(folder, guide_source(), tomllib.loads(metadata)["project"])
 
 
-def _block(language: str) -> str:
-    (block,) = re.findall(
-        rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL
-    )
-    return str(block)
+def install_lamp(folder: Path) -> None:
+    """Install the guide's provider that calls a host, `lamp`."""
+    install_provider(folder, "lamp", _blocks("python")[1])
+
+
+def _blocks(language: str) -> list[str]:
+    pattern = rf"^```{language}\n(.*?)^```$"
+    return re.findall(pattern, GUIDE.read_text(), re.MULTILINE | re.DOTALL)

@@ -1,15 +1,22 @@
 """An unusable plugin is a one-line `ConfigurationError`, in doctor as at the start."""
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 
+import samples
 from backing_services import free_port
 from fleek.bootstrap import open_provider, open_runtime
 from fleek.doctor import examine
-from fleek.domain.errors import ConfigurationError
+from fleek.domain.errors import ConfigurationError, ProviderRejected, ProviderUnavailable
+from fleek.domain.job import PredictionId
+from fleek.providers.base import Failed, Prediction, Provider
 from fleek.settings import Settings
-from plugins import guide_source, install_guide, install_provider
+from lamp_host import KEY, Tasks, lamp_host
+from plugins import guide_source, install_guide, install_lamp, install_provider
 
 OPENED = "async def connect"
 
@@ -88,3 +95,71 @@ async def test_the_provider_of_the_guide_is_accepted(settings: Settings, tmp_pat
 
     assert model == "acme/echo"
     assert {finding.status for finding in findings} == {"ok"}
+
+
+@pytest.fixture
+async def lamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[tuple[Provider, Tasks]]:
+    """Yield the guide's provider that calls a host, and the tasks of that host."""
+    install_lamp(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    async with lamp_host() as (address, tasks):
+        monkeypatch.setenv("LAMP_KEY", KEY)
+        monkeypatch.setenv("LAMP_URL", address)
+        async with open_provider("lamp") as provider:
+            yield provider, tasks
+
+
+@pytest.mark.parametrize(
+    ("task", "outcome"),
+    [
+        ({"state": "running"}, None),
+        ({"state": "failed", "error": "x"}, Failed("prediction_failed", "x", retryable=False)),
+        (
+            {"state": "stopped"},
+            Failed("prediction_cancelled", "the task was stopped", retryable=False),
+        ),
+    ],
+)
+async def test_the_guide_s_other_provider_reads_each_state(
+    lamp: tuple[Provider, Tasks], task: dict[str, Any], outcome: Failed | None
+) -> None:
+    """As they are in the page's code."""
+    provider, tasks = lamp
+    key = PredictionId(str(UUID(int=1)))
+    tasks[key] = task
+
+    assert (await provider.poll([key]))[key].outcome == outcome
+    assert await provider.cancel(key) == Prediction(id=key, outcome=outcome)
+
+
+@pytest.mark.parametrize("task", [{"state": "new"}, {"state": "done"}, {"state": "failed"}])
+async def test_the_guide_s_other_provider_tries_again_what_it_cannot_read(
+    lamp: tuple[Provider, Tasks], task: dict[str, Any]
+) -> None:
+    """A host that changes its API must not fail jobs that are paid for."""
+    provider, tasks = lamp
+    key = PredictionId(str(UUID(int=1)))
+    tasks[key] = task
+
+    with pytest.raises(ProviderUnavailable):
+        await provider.poll([key])
+
+
+async def test_the_guide_s_other_provider_reports_refusals(
+    lamp: tuple[Provider, Tasks], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an input, which is final, and of the key, which pauses the account."""
+    provider, tasks = lamp
+    refused = samples.a_job(provider="lamp", prompt="refuse this", input={})
+    with pytest.raises(ProviderRejected):
+        await provider.start(refused, samples.an_attempt(refused))
+
+    monkeypatch.setenv("LAMP_KEY", "wrong")
+    async with open_provider("lamp") as other:
+        with pytest.raises(ProviderUnavailable) as caught:
+            await other.start(refused, samples.an_attempt(refused))
+
+    assert caught.value.code == "provider_unauthorized"
+    assert tasks == {}

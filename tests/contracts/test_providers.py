@@ -39,7 +39,8 @@ from fleek.providers.base import (
     provider_misfits,
 )
 from fleek.registry import providers
-from plugins import install_guide
+from lamp_host import KEY, lamp_host
+from plugins import install_guide, install_lamp
 
 SECONDS = 60  # the longest duration of a prediction
 
@@ -134,6 +135,19 @@ async def _echo(
 
 
 @asynccontextmanager
+async def _lamp(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[None]:
+    folder: Path = request.getfixturevalue("tmp_path")
+    install_lamp(folder)
+    monkeypatch.syspath_prepend(folder)
+    async with lamp_host() as (address, _):
+        monkeypatch.setenv("LAMP_KEY", KEY)
+        monkeypatch.setenv("LAMP_URL", address)
+        yield
+
+
+@asynccontextmanager
 async def _nothing(
     _request: pytest.FixtureRequest, _monkeypatch: pytest.MonkeyPatch
 ) -> AsyncGenerator[None]:
@@ -145,6 +159,7 @@ PREPARATIONS: Final[Mapping[str, Preparation]] = {
     "comfyui": _comfyui,
     "echo": _echo,
     "fal": _fal,
+    "lamp": _lamp,
     "openai": _openai("image:gpt-image-2.5-flare"),
     "openai speech": _openai("speech:tts-1"),
     "openai video": _openai("video:sora-2"),
@@ -160,7 +175,7 @@ a name distinguishes kinds of models.
 async def provider(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> AsyncGenerator[Provider]:
-    """Return each registered provider and the one of the how-to guide, open."""
+    """Return each registered provider and those of the how-to guide, open."""
     monkeypatch.chdir(tmp_path)  # a developer's own .env is not read
     async with AsyncExitStack() as stack:
         prepared = PREPARATIONS.get(request.param, _nothing)(request, monkeypatch)
