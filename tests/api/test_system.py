@@ -138,6 +138,27 @@ async def test_detailed_health_checks_all_parts(client: httpx2.AsyncClient) -> N
 
 
 @pytest.mark.usefixtures("worker")
+async def test_detailed_health_lists_the_workers(
+    rt: Runtime, client: httpx2.AsyncClient, second_worker: Callable[[], Runtime]
+) -> None:
+    """Which processes are alive, since when, who coordinates, and how many jobs each has."""
+    other = second_worker()
+    await other.lease.register()
+    job = a_job()
+    await jobs.insert_job(rt.db, job)
+    await apply(rt.db, job.id, claims(other.lease.worker_id))
+
+    listed = (await client.get("/health/detailed")).json()["workers"]
+
+    found = {worker["id"]: worker for worker in listed}
+    own, second = found[str(rt.lease.worker_id)], found[str(other.lease.worker_id)]
+    assert (own["coordinator"], own["here"], own["jobs"]) == (True, True, 0)
+    assert (second["coordinator"], second["here"], second["jobs"]) == (False, False, 1)
+    assert own["heartbeat_at"] >= own["started_at"]
+    assert own["slots"] > 0
+
+
+@pytest.mark.usefixtures("worker")
 @pytest.mark.parametrize("route", ["/health/detailed", "/readyz"])
 async def test_health_reveals_no_host_or_process(client: httpx2.AsyncClient, route: str) -> None:
     """Any caller may read it; the logs contain host and process by the worker's id."""

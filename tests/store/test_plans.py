@@ -297,6 +297,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
         """ix_jobs_due ix_jobs_uncollected ix_jobs_held ix_attempts_bound ix_jobs_routed
         ix_job_inputs_waiting ix_deliveries_due ix_bulk_open ix_jobs_purging ix_uploads_being_removed""",
     ),
+    "held by each": (workers.held_jobs, "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
     "overdue after a leap": (
         lambda db: jobs.overdue(

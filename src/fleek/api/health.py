@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any, Final, Literal, NamedTuple
+from uuid import UUID
 
 from fastapi import Response
 from fastapi.requests import Request
@@ -21,6 +22,7 @@ from fleek.diagnosis import Finding, Status, unreachable
 from fleek.domain.access import Scope
 from fleek.domain.errors import FleekError, StorageFull
 from fleek.engine.accounts import accounts_of
+from fleek.engine.coordinator import ROLE
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import time_at
 from fleek.schemas.base import Schema
@@ -69,6 +71,21 @@ class Checks(Schema):
     provider: Check
 
 
+class WorkerRead(Schema):
+    """A process that works, without its host and its process id: the log has them, by the id."""
+
+    id: UUID
+    version: str
+    coordinator: bool = Field(description="Whether it coordinates: one worker at a time does.")
+    here: bool = Field(
+        description="Whether it is the process that answers, which serves the API and works."
+    )
+    jobs: int = Field(description="Jobs that it starts or collects now.")
+    slots: int = Field(description="How many jobs it can start or collect at once.")
+    started_at: datetime
+    heartbeat_at: datetime
+
+
 class Health(Schema):
     """Whether jobs are accepted, and whether they can be processed now."""
 
@@ -79,6 +96,10 @@ class Health(Schema):
     version: str = __version__
     timestamp: datetime
     checks: Checks
+    workers: list[WorkerRead] | None = Field(
+        description="The workers that are alive, the oldest first; null: they cannot be read now. A process "
+        "that only serves the API is not among them."
+    )
 
 
 class Readiness(Schema):
@@ -147,11 +168,40 @@ async def _current(request: Request, rt: Runtime, response: Response) -> Health:
 
 
 async def _examine(rt: Runtime) -> Health:
+    listed = asyncio.create_task(_list_workers(rt, seconds=TIMEOUT_SECONDS))
     results = await asyncio.gather(
         *(_run(rt, part, probe, seconds=TIMEOUT_SECONDS) for part, probe in PROBES.items())
     )
     checks = {part: result.check for part, result in zip(PROBES, results, strict=True)}
-    return Health(status=_overall(results), timestamp=rt.now(), checks=Checks(**checks))
+    return Health(
+        status=_overall(results),
+        timestamp=rt.now(),
+        checks=Checks(**checks),
+        workers=await listed,
+    )
+
+
+async def _list_workers(rt: Runtime, *, seconds: float) -> list[WorkerRead] | None:
+    """Return the workers that are alive; None if the database does not answer."""
+    try:
+        async with asyncio.timeout(seconds):
+            alive, held = await _alive(rt), await workers.held_jobs(rt.db)
+            coordinator = await workers.holder(rt.db, ROLE, now=rt.now())
+    except (TimeoutError, FleekError):
+        return None  # the check of the database says why
+    return [
+        WorkerRead(
+            id=worker.id,
+            version=worker.version,
+            coordinator=worker.id == coordinator,
+            here=rt.lease.is_own(worker.id),
+            jobs=held.get(worker.id, 0),
+            slots=worker.slots,
+            started_at=worker.started_at,
+            heartbeat_at=worker.heartbeat_at,
+        )
+        for worker in alive
+    ]
 
 
 class Result(NamedTuple):

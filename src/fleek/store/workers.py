@@ -114,6 +114,21 @@ async def running(db: Database) -> list[Worker]:
         return [Worker(**row) for row in (await tx.execute(statement)).mappings()]
 
 
+async def held_jobs(db: Database) -> dict[WorkerId, int]:
+    """Return how many jobs each worker starts or collects now; a worker without any is left out."""
+    statement = (
+        select(JobRow.worker_id, func.count())
+        .where(JobRow.worker_id.is_not(None))
+        .group_by(JobRow.worker_id)
+    )
+    async with db.read() as tx:
+        return {
+            WorkerId(worker_id): number
+            for worker_id, number in await tx.execute(statement)
+            if worker_id is not None
+        }
+
+
 async def ended_holders(db: Database) -> list[Ended]:
     """Return ended workers that hold jobs.
 
