@@ -9,6 +9,7 @@ export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE # or each process that a test starts compiles 1,100 modules anew
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
+EXTRAS ?=# of pyproject.toml: postgres, celery, dramatiq, s3, otel, mcp, all …
 PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
 QUICK := not full and not node and not live and not browser
@@ -30,8 +31,8 @@ $(VENV)/.boot:
 	@$(PY) -m pip install -q --disable-pip-version-check uv
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.boot pyproject.toml packages/client/pyproject.toml requirements.lock
-	@$(UV) install -q --python $(PY) --require-hashes -r requirements.lock
+$(VENV)/.run: $(VENV)/.boot pyproject.toml packages/client/pyproject.toml requirements-run.lock
+	@$(UV) install -q --python $(PY) --require-hashes -r requirements-run.lock
 	@$(UV) install -q --python $(PY) --no-deps -e packages/client -e .
 	@touch $@
 
@@ -41,7 +42,8 @@ $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 
 install: $(VENV)/.dev ## Install everything for a developer into .venv
 
-run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (API_PORT=… for another port)
+run: $(VENV)/.run ## Install what is needed and serve on http://127.0.0.1:8000 (API_PORT=… for another port, EXTRAS=postgres,s3 for more)
+	@$(if $(EXTRAS),$(UV) install -q --python $(PY) --constraints requirements.lock -e 'packages/client' -e '.[$(EXTRAS)]')
 	@$(BIN)/fleek serve
 
 dev: $(VENV)/.dev ## Serve, and start anew when the code changes
@@ -121,6 +123,7 @@ release: $(VENV)/.dev ## Write VERSION=… and its date, print the notes; see CO
 
 lock: $(VENV)/.boot ## Refresh the locked dependencies
 	@$(UV) compile -q pyproject.toml --extra all --no-emit-package fleek-client --universal --generate-hashes --no-header -o requirements.lock
+	@$(UV) compile -q pyproject.toml --no-emit-package fleek-client --universal --generate-hashes --no-header -c requirements.lock -o requirements-run.lock
 	@$(UV) compile -q pyproject.toml --all-extras --group dev --no-emit-package fleek-client --universal --generate-hashes --no-header -c requirements.lock -o requirements-dev.lock
 	@for each in $(CLIENTS); do $(UV) compile -q $$each.in --universal --python-version 3.11 --generate-hashes --no-header -o $$each.lock; done
 

@@ -44,3 +44,37 @@ def _imported() -> set[str]:
 def test_every_dependency_is_imported() -> None:
     """Each dependency has a cost: unused ones are removed."""
     assert _declared() - _imported() - PROGRAMS == set()
+
+
+def _locked(name: str) -> dict[str, str]:
+    """Return the packages of a lock file with their versions."""
+    text = (SOURCE.parents[1] / name).read_text()
+    return {
+        _normal(package): version
+        for package, version in re.findall(r"^([\w.-]+)==([^ ;\\]+)", text, re.MULTILINE)
+    }
+
+
+def test_make_run_installs_no_library_of_an_extra() -> None:
+    """Only what the service needs with its default settings, in the versions that are tested."""
+    lean, whole = _locked("requirements-run.lock"), _locked("requirements.lock")
+    extras = {
+        _normal(re.split(r"[^\w.-]", line, maxsplit=1)[0])
+        for lines in PROJECT["optional-dependencies"].values()
+        for line in lines
+    }
+
+    assert lean.items() <= whole.items()
+    assert extras & lean.keys() == set()
+    assert {"celery", "dramatiq", "obstore", "asyncpg"} <= whole.keys() - lean.keys()
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements-run.lock", "requirements.lock", "requirements-dev.lock"]
+)
+def test_a_lock_file_names_hashes_and_no_index(name: str) -> None:
+    """It works with any index, and what is installed is what was locked."""
+    text = (SOURCE.parents[1] / name).read_text()
+
+    assert "://" not in text
+    assert text.count("--hash=sha256:") > len(_locked(name))

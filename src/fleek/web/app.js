@@ -1,25 +1,33 @@
 // Starts the page: who calls, what the address says, what happens.
 import { h, icon, iconButton, swap } from "./lib/dom.js";
 import { api, key, onUnauthorized } from "./lib/api.js";
-import { loadModels } from "./lib/catalogue.js";
-import { connection, follow, listen } from "./lib/events.js";
 import { setServerTime } from "./lib/format.js";
 import { shortcuts } from "./lib/keys.js";
 import { address, go, route } from "./lib/router.js";
 import { drop, put } from "./lib/store.js";
-import { again, ask, startAsk, submit, useModel, useSeed } from "./view/ask.js";
-import { focusTile, gallery, neighbour, redraw, reload, search, show } from "./view/gallery.js";
+import { ask, startAsk, submit } from "./view/ask.js";
 import { liveList, loadLive } from "./view/live.js";
 import { inWords, state } from "./view/state.js";
 import { tellProblem } from "./view/toast.js";
 
 const main = document.getElementById("main"), lost = document.getElementById("lost"), stateLine = document.getElementById("state");
 const TITLES = { create: "Create", gallery: "Gallery", queue: "Queue", models: "Models", system: "System", access: "Keys and webhooks", jobs: "Job" };
-let me = null, current = null, stop = null, box = null, view = null, under = null;
+let connection = { state: "new", retryAt: 0 }; // of the stream of events
+let me = null, current = null, stop = null, lightbox = null, view = null, under = null;
 const scrolls = new Map();
 
 const home = h("div", { class: "results" });
 const top3 = liveList({ most: 3 });
+
+// The wall is loaded beside what comes first: the form.
+let wall = null, asked = null;
+const showWall = (query) => { asked = query; wall?.show(query); };
+import("./view/gallery.js").then((loaded) => {
+  wall = loaded;
+  if (!home.isConnected) return;
+  home.append(wall.gallery);
+  showWall(asked);
+}, tellProblem);
 
 // What is not needed at first is loaded when it is.
 const PAGES = {
@@ -40,10 +48,10 @@ async function drawPage(at) {
   const other = PAGES[at.name];
   if (at.name === "create") {
     home.className = "results";
-    swap(main, ask, swap(home, top3.el, gallery));
+    swap(main, ask, swap(home, top3.el, wall?.gallery));
   } else if (at.name === "gallery") {
     home.className = "results only";
-    swap(main, swap(home, gallery));
+    swap(main, swap(home, wall?.gallery));
   } else if (!other) {
     go("#/");
     return;
@@ -55,64 +63,38 @@ async function drawPage(at) {
     if (current !== at.name || route().id !== at.id) { page.stop?.(); return; }
     stop = page.stop;
     swap(main, page.el);
-  } else redraw();
+  } else wall?.redraw();
   scrollTo({ top: scrolls.get(current) ?? 0, behavior: "instant" });
 }
 
 async function openLightbox(id) {
-  const { jobView } = await import("./view/job.js");
-  if (route().id !== id) return;
-  const move = (step) => {
-    const next = neighbour(route().id, step);
-    if (next) { history.replaceState(history.state, "", address(`jobs/${next}`)); openLightbox(next); }
-  };
-  view?.stop();
-  view = jobView(id, { close: () => history.back(), move });
-  if (!box) {
-    box = h("dialog", { class: "lightbox", "aria-label": "Job", oncancel: (event) => { event.preventDefault(); history.back(); } });
-    document.body.append(box);
-    swap(box, view.el);
-    box.showModal();
-  } else swap(box, view.el);
-  box.dataset.job = id;
+  lightbox ??= await import("./view/lightbox.js");
+  if (route().id === id) lightbox.open(id, (...said) => wall?.neighbour(...said) ?? null);
 }
-
 function closeLightbox() {
-  if (!box) return;
-  view?.stop();
-  view = null;
-  const id = box.dataset.job;
-  box.close();
-  box.remove();
-  box = null;
-  focusTile(id);
+  const id = lightbox?.close();
+  if (id) wall?.focusTile(id);
 }
 
-async function special(at) {
-  const { query } = at;
-  if (query.get("again")) {
-    history.replaceState(history.state, "", "#/");
-    await again(query.get("again")).catch(tellProblem);
-  } else if (query.get("model")) {
-    const found = (await loadModels()).find((one) => one.name === query.get("model"));
-    history.replaceState(history.state, "", "#/");
-    if (found) useModel(found);
-  } else if (query.get("seed")) {
-    history.replaceState(history.state, "", "#/");
-    await useSeed(Number(query.get("seed")));
-  }
+// What an address can fill the form with; see `view/refill.js`.
+const FILLS = ["again", "model", "seed"];
+async function fillForm(query) {
+  const name = FILLS.find((one) => query.get(one));
+  if (!name) return;
+  history.replaceState(history.state, "", "#/");
+  try { await (await import("./view/refill.js")).refill(name, query.get(name)); } catch (error) { tellProblem(error); }
 }
 
 function navigate(event) {
   const at = route();
   if (event?.isTrusted) for (const open of document.querySelectorAll("dialog.sheet[open]")) open.close();
-  if (at.name === "jobs" && (under || box)) openLightbox(at.id);
+  if (at.name === "jobs" && (under || lightbox?.opened())) openLightbox(at.id);
   else {
     closeLightbox();
     if (at.name !== current || at.name === "jobs") drawPage(at);
     under = at.name === "create" || at.name === "gallery" ? at.name : null;
-    if (under) show(at.name === "create" && ["again", "model", "seed"].some((name) => at.query.get(name)) ? new URLSearchParams() : at.query);
-    if (at.name === "create") special(at);
+    if (under) showWall(at.name === "create" && FILLS.some((name) => at.query.get(name)) ? new URLSearchParams() : at.query);
+    if (at.name === "create") fillForm(at.query);
   }
   document.title = at.name === "create" ? "Fleek" : `${TITLES[at.name] ?? "Fleek"} · Fleek`;
   for (const tab of document.querySelectorAll("[data-tab]")) {
@@ -154,18 +136,18 @@ function drawLost() {
 const showShortcuts = async () => (await import("./view/shortcuts.js")).showShortcuts();
 
 let seen = false;
-listen((type, data) => {
+function happened(type, data) {
   if (type === "hello") {
     setServerTime(data.server_time);
     loadLive().catch(() => {});
-    if (seen) reload();
+    if (seen) wall?.reload();
     seen = true;
     drawState();
-  } else if (type === "reset") reload();
-  else if (type === "connection") drawLost();
+  } else if (type === "reset") wall?.reload();
+  else if (type === "connection") { connection = data; drawLost(); }
   else if (type === "job.removed") drop(data.id);
   else if (type.startsWith("job.")) put(data, "event");
-});
+}
 setInterval(drawLost, 1000);
 addEventListener("offline", drawLost);
 addEventListener("online", drawLost);
@@ -173,11 +155,12 @@ setInterval(() => { if (!document.hidden) drawState(); }, 15_000);
 setInterval(() => { if (!document.hidden && connection.state !== "open") loadLive().catch(() => {}); }, 5000);
 
 shortcuts({
-  send: () => { if (!ask.isConnected || box) return false; submit(); return true; },
+  send: () => { if (!ask.isConnected || lightbox?.opened()) return false; submit(); return true; },
   act: (name) => {
     if (document.querySelector("dialog:not(.lightbox)")) return false;
-    if (view && name !== "?" && view.press(name)) return true;
-    if (box) return name === "?" ? (showShortcuts(), true) : false;
+    const over = lightbox?.opened(), shown = over ?? view;
+    if (shown && name !== "?" && shown.press(name)) return true;
+    if (over) return name === "?" ? (showShortcuts(), true) : false;
     const pages = ["#/", "#/gallery", "#/queue", "#/models", "#/system"];
     if (pages[name - 1]) go(pages[name - 1]);
     else if (name === "?") showShortcuts();
@@ -186,8 +169,8 @@ shortcuts({
       if (!ask.isConnected) go("#/");
       setTimeout(() => document.getElementById("prompt")?.focus(), ask.isConnected ? 0 : 50);
     } else if (name === "/") {
-      if (search.isConnected) search.focus();
-      else { go("#/gallery"); setTimeout(() => search.focus(), 50); }
+      if (wall?.search.isConnected) wall.search.focus();
+      else { go("#/gallery"); setTimeout(() => wall?.search.focus(), 50); }
     } else return false;
     return true;
   },
@@ -203,7 +186,7 @@ startAsk();
 api("me").then((found) => {
   me = found;
   if (["system", "access"].includes(current)) { current = null; navigate(); }
-  if (me.features.events) follow();
+  if (me.features.events) import("./lib/events.js").then(({ follow }) => follow(happened)).catch(tellProblem);
   else setInterval(() => loadLive().catch(() => {}), 2000);
 }, tellProblem);
 loadLive().catch(() => {});

@@ -65,19 +65,10 @@ export function dialog(label, content, { kind = "sheet", onclose } = {}) {
   return box;
 }
 
-export function confirm(question, action) {
-  return new Promise((resolve) => {
-    const box = dialog(question, [
-      h("h2", {}, question),
-      h("div", { class: "row" }, h("span", { class: "sp" }),
-        h("button", { type: "button", class: "second", onclick: () => box.close("") }, "Keep"),
-        h("button", { type: "button", class: "second danger", onclick: () => box.close("yes") }, action)),
-    ], { onclose: (value) => resolve(value === "yes") });
-  });
-}
-
 export const typing = (el = document.activeElement) =>
   Boolean(el?.closest?.("input:not([type=checkbox], [type=radio], [type=range]), textarea, select"));
+
+export const once = (work) => { let done; return () => (done ??= work()); };
 
 export function later(work, wait) {
   let timer = 0;

@@ -2,16 +2,8 @@
 import { Offline, raw } from "./api.js";
 
 const SILENT = 45_000; // a comment comes every 15 seconds
-const listeners = new Set();
-let last = null;
-export const connection = { state: "new", retryAt: 0 };
-
-export function listen(listener) { listeners.add(listener); return () => listeners.delete(listener); }
-const say = (type, data) => { for (const listener of listeners) listener(type, data); };
-function become(state, wait = 0) {
-  Object.assign(connection, { state, retryAt: Date.now() + wait });
-  say("connection", connection);
-}
+let last = null, say = () => {};
+const become = (state, wait = 0) => say("connection", { state, retryAt: Date.now() + wait });
 
 function parse(block) {
   const found = { event: "message", data: "" };
@@ -44,7 +36,9 @@ async function read(answer, abort) {
   } finally { clearTimeout(watch); }
 }
 
-export async function follow() {
+// Calls `listener(type, data)` for each event, and with "connection" when the state of the stream changes.
+export async function follow(listener) {
+  say = listener;
   for (let failed = 0; ; ) {
     const abort = new AbortController();
     let lost = true;

@@ -107,5 +107,3 @@ export function shown(choices) {
   const rest = choices.filter((one) => !liked.includes(one));
   return [...liked, ...rest].slice(0, choices.length > 6 ? 5 : 6);
 }
-
-export const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);

@@ -1,8 +1,10 @@
 // Keys, and where webhooks are sent.
-import { confirm, dialog, h, icon, iconButton, swap } from "../lib/dom.js";
+import { dialog, h, icon, iconButton, swap } from "../lib/dom.js";
 import { api, post } from "../lib/api.js";
+import { confirm } from "../lib/confirm.js";
 import { when } from "../lib/format.js";
-import { copy, tellProblem, trouble } from "./toast.js";
+import { copy } from "./copy.js";
+import { tellProblem, trouble } from "./toast.js";
 
 const field = (id, label, control) => h("div", {}, h("label", { class: "label", for: id }, label), h("div", { class: "field-box" }, control));
 

@@ -1,16 +1,15 @@
 // The form of a new job, made from the model's schema.
-import { dialog, h, icon, iconButton, later, swap } from "../lib/dom.js";
-import { api, Offline, post } from "../lib/api.js";
+import { dialog, h, icon, iconButton, later, once, swap } from "../lib/dom.js";
+import { Offline, post } from "../lib/api.js";
 import { loadModels } from "../lib/catalogue.js";
 import { bare, modelName, things } from "../lib/format.js";
+import { kept } from "../lib/kept.js";
 import { fields as fieldsOf } from "../lib/schema.js";
-import { jobs, put } from "../lib/store.js";
+import { put } from "../lib/store.js";
 import { codeBox } from "./codebox.js";
-import { pictures } from "./drop.js";
 import { makeField, shapes } from "./fields.js";
-import { kept, pickPrompt, remember } from "./prompts.js";
-import { jobFields } from "./schedule.js";
-import { toast, trouble } from "./toast.js";
+import { pictures } from "./preview.js";
+import { trouble } from "./toast.js";
 
 const DRAFT = "fleek.draft";
 const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", keepSeed: false, ...kept(DRAFT, {}) };
@@ -35,7 +34,7 @@ export const ask = h("form", { class: "ask card", "aria-label": "New job", noval
   h("div", { class: "scroll", tabindex: "-1" }, modelButton, standIn,
     h("div", {}, h("label", { class: "vh", for: "prompt" }, "Prompt"),
       h("div", { class: "write" }, prompt, h("div", { class: "foot" }, addPicture, h("span", { class: "sp" }),
-        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", () => pickPrompt((text) => fill({ prompt: text }))))), promptWrong),
+        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", async () => (await import("./prompts.js")).pickPrompt((text) => fill({ prompt: text }))))), promptWrong),
     pictureBox, quick, settings),
   h("div", { class: "go" }, problemBox, h("button", { class: "primary" }, submitWord, h("kbd", {}, "Ctrl ↵")), shownCode.el));
 
@@ -49,7 +48,7 @@ function give(files) {
   const target = fileFields().find((one) => one.control !== "mask");
   if (!files.length || !target) return false;
   togglePicture(true);
-  made.get(target.name).el.querySelector("[data-drop]").take(files);
+  made.get(target.name).take(files);
   return true;
 }
 
@@ -122,9 +121,11 @@ function drawFields() {
   const required = (fields ?? []).filter((one) => one.group === "more" && one.required).map((one) => made.get(one.name).el);
   const rest = (fields ?? [{ name: "*", group: "more" }]).filter((one) => one.group === "more" && !one.required);
   const pair = [...of("count"), ...of("seed")];
-  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el), jobFields(draft.job, changed));
+  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el)), addJobFields = once(async () => more.append((await import("./schedule.js")).jobFields(draft.job, changed)));
+  if (!fields) addJobFields();
   const opener = h("button", { type: "button", class: "more", "aria-expanded": String(!fields), onclick: () => {
     more.hidden = !more.hidden;
+    addJobFields();
     opener.setAttribute("aria-expanded", String(!more.hidden));
   } }, icon("right"), "More settings", h("em", { class: "cut" }, rest.slice(0, 2).map((one) => one.label?.toLowerCase() ?? "").join(", "), rest.length > 2 ? `, ${rest.length - 2} others` : ""));
   numbers.append(...of("sides"));
@@ -186,7 +187,7 @@ export async function submit() {
   for (const field of made.values()) if (!field.el.querySelector("textarea.mono")) field.wrong("");
   if (!draft.prompt.trim()) return sayWrong("prompt", "Say what you want to see.");
   const body = request();
-  remember(draft.prompt);
+  import("./prompts.js").then(({ remember }) => remember(body.prompt), () => {}); // a list for the user alone
   try {
     await send(body);
   } catch (error) {
@@ -195,14 +196,7 @@ export async function submit() {
   }
 }
 
-async function severalLines() {
-  const lines = draft.prompt.split("\n").map((one) => one.trim()).filter(Boolean);
-  if (lines.length < 2) return toast("Write one prompt per line first");
-  try {
-    for (const line of lines) await send({ ...request(), prompt: line });
-    toast(`${lines.length} jobs sent`);
-  } catch (error) { show(error); }
-}
+const severalLines = async () => (await import("./lines.js")).sendLines(draft.prompt, (line) => send({ ...request(), prompt: line })).catch(show);
 
 // Fills the form: a prompt, or all that a job was made of.
 export function fill({ prompt: text, parameters }) {
@@ -215,22 +209,13 @@ export function fill({ prompt: text, parameters }) {
   prompt.focus();
 }
 
-export async function useSeed(value) {
-  await loadModels().catch(() => {});
+// Returns false for a model without a seed.
+export function setSeed(value) {
   const field = (fields ?? []).find((one) => one.group === "seed");
-  if (!field) return toast("This model takes no seed");
+  if (!field) return false;
   made.get(field.name).draw(setValue(field.name, value));
   changed();
-  return toast(`Seed ${value} is in the form`);
-}
-
-export async function again(id) {
-  const made = jobs.get(id) ?? await api(`jobs/${id}`), route = made.route;
-  const job = route?.requested?.length ? { ...made, model_name: route.requested[0], parameters: route.requested_parameters ?? made.parameters } : made; // as it was asked for
-  const known = (await loadModels()).find((one) => one.name === job.model_name);
-  const next = known ?? await api(`models/${job.model_name.split(":")[0]}`).catch(() => null);
-  useModel(next ? { ...next, name: job.model_name } : { name: job.model_name, provider: job.provider, output: job.kind, parameters: null });
-  fill(job);
+  return true;
 }
 
 export async function startAsk() {

@@ -1,18 +1,8 @@
 // Files as inputs: chosen, dropped, pasted; from a former job; by address. Masks are painted.
 import { h, iconButton, swap } from "../lib/dom.js";
-import { api, mediaUrl } from "../lib/api.js";
+import { api } from "../lib/api.js";
 import { bytes } from "../lib/format.js";
-import { jobs } from "../lib/store.js";
-
-const previews = new Map(); // by reference, of this page
-
-export const preview = (reference) => {
-  if (previews.has(reference)) return previews.get(reference);
-  const job = /^job:([0-9a-f-]{36})(?:\/(\d+))?$/.exec(reference ?? "");
-  const output = job && jobs.get(job[1])?.outputs[Number(job[2] ?? 0)];
-  if (output?.content_type.startsWith("image/")) return mediaUrl(output.url);
-  return null; // no other origin may be asked, and files of uploads are not served
-};
+import { pictures, preview, previews } from "./preview.js";
 
 export async function upload(file) {
   const sent = await api("uploads", { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
@@ -26,8 +16,6 @@ function fitting(field, sent) {
   if (kind && !sent.content_type.startsWith(`${kind}/`)) throw new Error(`This is ${sent.content_type}, not ${words}.`);
   return sent;
 }
-
-export const pictures = (data) => [...(data?.files ?? [])];
 
 export function fileField(field, value, change, wrong, context) {
   const many = field.control === "files";

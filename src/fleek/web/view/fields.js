@@ -2,7 +2,6 @@
 import { h, icon, iconButton, swap } from "../lib/dom.js";
 import { bare } from "../lib/format.js";
 import { shown, sides, sizes } from "../lib/schema.js";
-import { fileField } from "./drop.js";
 
 const idOf = (field) => `f-${field.name}`;
 const text = (value) => (value === undefined || value === null ? "" : bare(value));
@@ -111,13 +110,20 @@ function toggle(field, value, change) {
   return h("label", { class: "switch" }, input, field.label);
 }
 
+// Most models take no files: their control is loaded with the first of them.
+function files(...said) {
+  const place = h("div", {});
+  place.ready = import("./drop.js").then(({ fileField }) => place.append(fileField(...said)));
+  return place;
+}
+
 const CONTROLS = {
   shape: (field, value, change) => radios(field, value, change, drawn, "shapes"),
   segments: (field, value, change) => radios(field, value, change, (one) => WORDS[one] ?? text(one), "seg"),
-  number, seed, select, json, line, text: line, switch: toggle, file: fileField, files: fileField, mask: fileField,
+  number, seed, select, json, line, text: line, switch: toggle, file: files, files, mask: files,
 };
 
-// Returns {el, wrong(message), focus()}. `context(name)` is the value of another field.
+// Returns {el, wrong(message), focus(), draw(value), take(files)}. `context(name)` is the value of another field.
 export function makeField(field, value, changed, context) {
   const help = h("p", { class: field.group === "more" || field.group === "picture" ? "help" : "vh", id: `h-${field.name}` }, field.help);
   const error = h("p", { class: "wrong", id: `e-${field.name}`, hidden: true });
@@ -144,9 +150,12 @@ export function makeField(field, value, changed, context) {
     }
   };
   function draw(now) {
-    swap(place, CONTROLS[field.control](field, now, (next) => { mark(next); changed(next); if (field.control !== "json") wrong(""); }, wrong, context));
+    const control = CONTROLS[field.control](field, now, (next) => { mark(next); changed(next); if (field.control !== "json") wrong(""); }, wrong, context);
+    swap(place, control);
     wrong("");
+    control.ready?.then(() => wrong(error.textContent));
   }
   draw(value);
-  return { el, wrong, focus: () => (place.querySelector(`[id="${idOf(field)}"]:not([type=file])`) ?? place.querySelector("input:not([type=file]), select, textarea, button"))?.focus(), draw: (now) => { draw(now); mark(now); } };
+  return { el, wrong, focus: () => (place.querySelector(`[id="${idOf(field)}"]:not([type=file])`) ?? place.querySelector("input:not([type=file]), select, textarea, button"))?.focus(), draw: (now) => { draw(now); mark(now); },
+    take: async (files) => { await place.firstChild.ready; place.querySelector("[data-drop]").take(files); } };
 }

@@ -1,14 +1,17 @@
 // One job: its outputs on neutral ground, and all that is known about it.
-import { confirm, h, icon, iconButton, swap } from "../lib/dom.js";
-import { api, base, key, mediaUrl, save, thumbnail } from "../lib/api.js";
+import { h, icon, iconButton, swap } from "../lib/dom.js";
+import { api, base, key, mediaUrl, thumbnail } from "../lib/api.js";
+import { confirm } from "../lib/confirm.js";
 import { code } from "../lib/code.js";
 import { bare, bytes, dayOf, elapsed, kindIcon, seconds, when } from "../lib/format.js";
+import { save } from "../lib/save.js";
 import { address, go } from "../lib/router.js";
 import { jobs, put, subscribe, unfinished } from "../lib/store.js";
+import { copy } from "./copy.js";
 import { cancel, reason, retry } from "./live.js";
 import { again, favourite } from "./tile.js";
 import { timeline } from "./timeline.js";
-import { copy, tellProblem, toast, trouble } from "./toast.js";
+import { tellProblem, toast, trouble } from "./toast.js";
 
 const STATUS = { pending: "Waiting", processing: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled" };
 const action = (name, word, onclick, kind = "text") => h("button", { type: "button", class: kind, onclick }, icon(name), word);

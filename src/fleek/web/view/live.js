@@ -4,7 +4,7 @@ import { api, post } from "../lib/api.js";
 import { kindOf } from "../lib/catalogue.js";
 import { at, count, elapsed, kindIcon, modelName, now, seconds, things, tryOf } from "../lib/format.js";
 import { jobs, put, running, subscribe, unfinished } from "../lib/store.js";
-import { preview } from "./drop.js";
+import { preview } from "./preview.js";
 import { tellProblem } from "./toast.js";
 
 const failed = new Map(); // until they are dismissed, by id

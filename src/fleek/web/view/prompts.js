@@ -1,8 +1,8 @@
 // The prompts that were sent from this tab.
 import { dialog, h } from "../lib/dom.js";
+import { kept } from "../lib/kept.js";
 
 const PROMPTS = "fleek.prompts", MOST = 50;
-export const kept = (name, otherwise) => { try { return JSON.parse(sessionStorage.getItem(name)) ?? otherwise; } catch { return otherwise; } };
 
 export function remember(text) {
   const all = [text, ...kept(PROMPTS, []).filter((one) => one !== text)].slice(0, MOST);

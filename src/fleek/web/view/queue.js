@@ -1,5 +1,6 @@
-import { confirm, h, swap } from "../lib/dom.js";
+import { h, swap } from "../lib/dom.js";
 import { api, post } from "../lib/api.js";
+import { confirm } from "../lib/confirm.js";
 import { count, seconds, some } from "../lib/format.js";
 import { subscribe } from "../lib/store.js";
 import { fact } from "./fact.js";

@@ -1,7 +1,9 @@
 // The jobs that are selected in the wall, and what can be done with them.
-import { confirm, h, icon, swap } from "../lib/dom.js";
-import { post, save } from "../lib/api.js";
+import { h, icon, swap } from "../lib/dom.js";
+import { post } from "../lib/api.js";
+import { confirm } from "../lib/confirm.js";
 import { count, some } from "../lib/format.js";
+import { save } from "../lib/save.js";
 import { jobs } from "../lib/store.js";
 import { tellProblem, toast } from "./toast.js";
 

@@ -1,8 +1,9 @@
 // One tile of the wall.
 import { h, icon, iconButton } from "../lib/dom.js";
-import { api, mediaUrl, save, thumbnail } from "../lib/api.js";
+import { api, mediaUrl, thumbnail } from "../lib/api.js";
 import { bare, dayOf, elapsed, kindIcon, modelName, seconds, some } from "../lib/format.js";
 import { load } from "../lib/loading.js";
+import { save } from "../lib/save.js";
 import { put, unfinished } from "../lib/store.js";
 import { address, go } from "../lib/router.js";
 import { retry } from "./live.js";

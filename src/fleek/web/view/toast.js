@@ -21,18 +21,3 @@ export const trouble = (error, again) =>
   h("div", { class: "note danger row wrap", role: "alert" }, h("span", { class: "sp" }, error.message,
     error.requestId && h("small", { class: "soft" }, ` Request ${error.requestId}`)),
   h("button", { type: "button", class: "second", onclick: again }, "Retry"));
-
-export async function copy(text, button) {
-  try { await navigator.clipboard.writeText(text); } catch {
-    const field = h("textarea", { class: "vh", value: text });
-    (button?.closest("dialog") ?? document.body).append(field);
-    field.select();
-    document.execCommand("copy"); // where the page is not served by https
-    field.remove();
-  }
-  if (!button) return toast("Copied");
-  const place = button.querySelector("[data-word]") ?? button, said = place.textContent;
-  if (place === button && button.classList.contains("icon")) return toast("Copied");
-  place.textContent = "Copied";
-  setTimeout(() => { place.textContent = said === "Copied" ? "Copy" : said; }, 1600);
-}
