@@ -7,6 +7,9 @@ UV := $(BIN)/uv pip
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),)
+export UV_SYSTEM_CERTS ?= true# the machine's own: a network that inspects TLS has put its certificate there
+endif
 unexport PYTHONDONTWRITEBYTECODE # or each process that a test starts compiles 1,100 modules anew
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "$$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null && { echo "$$p"; break; }; done)
 EXTRAS ?=# of pyproject.toml: postgres, celery, dramatiq, s3, otel, mcp, all …
