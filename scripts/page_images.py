@@ -1,0 +1,140 @@
+# ruff: noqa: INP001 - a program, not a package
+"""Takes pictures of the web page: ``python -m scripts.page_images FOLDER``.
+
+Serves from an empty folder with the placeholder, makes some jobs, and looks at each page in Chromium. Those of
+the documentation, in docs/images, have the same names; look at each before you put it there.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from scripts.chromium import ADVICE, find
+
+PORT: Final = 8431
+URL: Final = f"http://127.0.0.1:{PORT}"
+PROMPTS: Final = (
+    "A lighthouse on a basalt cliff, long exposure, the sea like milk",
+    "Portrait of an owl as a Dutch master",
+    "A paper boat crossing a puddle, macro",
+    "The last light of a winter day",
+    "A fishing harbour before the storm",
+    "Tea in a garden under paper lanterns",
+)
+RATIOS: Final = ("3:2", "1:1", "4:5", "16:9", "9:16", "3:2", "1:1")
+MANY: Final = 21
+SLOW: Final = "40"  # seconds of the jobs that are shown in progress
+PATIENCE: Final = 240.0  # seconds
+
+VIEWS: Final[tuple[tuple[str, str, str, int, int], ...]] = (
+    # name, route, theme, width, height
+    ("web-create", "#/", "light", 1280, 800),
+    ("web-gallery-dark", "#/gallery", "dark", 1280, 800),
+    ("web-queue", "#/queue", "light", 1280, 800),
+    ("web-system", "#/system", "light", 1280, 1100),
+    ("web-job", "#/jobs/{id}", "light", 1280, 800),
+    ("web-job-dark", "#/jobs/{id}", "dark", 1280, 800),
+    ("web-375", "#/", "light", 375, 812),
+    ("web-375-gallery-dark", "#/gallery", "dark", 375, 812),
+    ("web-375-queue", "#/queue", "light", 375, 812),
+    ("web-375-system-dark", "#/system", "dark", 375, 812),
+)
+
+
+@contextmanager
+def service(folder: str, seconds: str) -> Iterator[httpx2.Client]:
+    """Serve until the block ends; predictions last so many seconds."""
+    delays = {"REPLICATE_MOCK_DELAY_MIN": seconds, "REPLICATE_MOCK_DELAY_MAX": seconds}
+    process = subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-m", "fleek", "serve", "--port", str(PORT)], cwd=folder, env=delays
+    )
+    try:
+        with httpx2.Client(base_url=URL, timeout=PATIENCE) as client:
+            until(lambda: is_alive(client))
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def is_alive(client: httpx2.Client) -> bool:
+    """Whether the service answers."""
+    try:
+        return client.get("/livez").is_success
+    except httpx2.HTTPError:
+        return False
+
+
+def until(met: Any) -> None:
+    """Wait until a condition is met."""
+    end = time.monotonic() + PATIENCE
+    while not met():
+        if time.monotonic() > end:
+            raise TimeoutError("the service does not come so far")
+        time.sleep(0.2)
+
+
+def submit(client: httpx2.Client, number: int) -> str:
+    """Create a job, and return its id."""
+    parameters = {"aspect_ratio": RATIOS[number % len(RATIOS)], "seed": number}
+    body = {"prompt": PROMPTS[number % len(PROMPTS)], "parameters": parameters}
+    answer = client.post("/api/v1/generate", json=body)
+    answer.raise_for_status()
+    return str(answer.json()["id"])
+
+
+def take(page: Page, name: str, folder: Path) -> None:
+    """Save what the page shows, as WebP for the documentation and as PNG to look at."""
+    path = folder / f"{name}.png"
+    page.screenshot(path=path)
+    with Image.open(path) as picture:
+        picture.convert("RGB").save(folder / f"{name}.webp", quality=86, method=6)
+
+
+def look(browser: Any, view: tuple[str, str, str, int, int], job_id: str, folder: Path) -> None:
+    """Open a route as a view says, wait for its pictures, and save it."""
+    name, route, theme, width, height = view
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+    page = context.new_page()
+    page.goto(f"{URL}/{route.format(id=job_id)}")
+    page.wait_for_selector(".fact" if "system" in route else "main img, .live li")
+    if route == "#/":
+        page.fill("#prompt", PROMPTS[2])
+    page.wait_for_load_state("load")
+    page.wait_for_timeout(4000)  # until all small pictures are painted
+    take(page, name, folder)
+    context.close()
+
+
+def main() -> int:
+    """Take all pictures."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = find()
+    if path is None:
+        print(ADVICE, file=sys.stderr)  # noqa: T201 - the answer
+        return 1
+    with tempfile.TemporaryDirectory() as home:
+        with service(home, "0.1") as client:
+            ids = [submit(client, number) for number in range(MANY)]
+            until(lambda: all(client.get(f"/api/v1/jobs/{one}").json()["outputs"] for one in ids))
+        with service(home, SLOW) as client, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            for number in range(3):
+                submit(client, number)
+            for view in VIEWS:
+                look(browser, view, ids[0], folder)
+            browser.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
