@@ -31,8 +31,10 @@ PROMPTS: Final = (
 )
 RATIOS: Final = ("3:2", "1:1", "4:5", "16:9", "9:16", "3:2", "1:1")
 MANY: Final = 21
-SLOW: Final = "40"  # seconds of the jobs that are shown in progress
-PATIENCE: Final = 240.0  # seconds
+SLOW: Final = "400"  # seconds of the jobs that are shown in progress
+PATIENCE: Final = 400.0  # seconds
+PAINTED: Final = """[...document.querySelectorAll('main img')].every((one) =>
+  one.complete && one.naturalWidth || one.offsetParent === null || one.getBoundingClientRect().top > innerHeight)"""
 
 VIEWS: Final[tuple[tuple[str, str, str, int, int], ...]] = (
     # name, route, theme, width, height
@@ -91,6 +93,12 @@ def submit(client: httpx2.Client, number: int) -> str:
     return str(answer.json()["id"])
 
 
+def has_thumbnail(client: httpx2.Client, job_id: str) -> bool:
+    """Whether a job has its file, and its small picture."""
+    outputs = client.get(f"/api/v1/jobs/{job_id}").json()["outputs"]
+    return bool(outputs) and outputs[0]["placeholder"] is not None
+
+
 def take(page: Page, name: str, folder: Path) -> None:
     """Save what the page shows, as WebP for the documentation and as PNG to look at."""
     path = folder / f"{name}.png"
@@ -103,13 +111,13 @@ def look(browser: Any, view: tuple[str, str, str, int, int], job_id: str, folder
     """Open a route as a view says, wait for its pictures, and save it."""
     name, route, theme, width, height = view
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+    context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     page.goto(f"{URL}/{route.format(id=job_id)}")
     page.wait_for_selector(".fact" if "system" in route else "main img, .live li")
     if route == "#/":
         page.fill("#prompt", PROMPTS[2])
-    page.wait_for_load_state("load")
-    page.wait_for_timeout(4000)  # until all small pictures are painted
+    until(lambda: page.evaluate(PAINTED))
     take(page, name, folder)
     context.close()
 
@@ -125,7 +133,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as home:
         with service(home, "0.1") as client:
             ids = [submit(client, number) for number in range(MANY)]
-            until(lambda: all(client.get(f"/api/v1/jobs/{one}").json()["outputs"] for one in ids))
+            until(lambda: all(has_thumbnail(client, one) for one in ids))
         with service(home, SLOW) as client, sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
             for number in range(3):

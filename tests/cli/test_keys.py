@@ -91,3 +91,16 @@ def test_a_key_can_be_created_before_the_service_is_public(
     monkeypatch.setenv("API_HOST", "0.0.0.0")  # noqa: S104 - not bound
 
     assert fleek("keys", "create", "first").code == 0
+
+
+def test_no_database_is_made_in_another_folder(
+    fleek: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key would be of a service that does not exist."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/elsewhere.db")
+
+    ended = fleek("keys", "create", "shop")
+
+    assert ended.code == 2
+    assert "run this in the folder of the service" in ended.err
+    assert not (tmp_path / "elsewhere.db").exists()

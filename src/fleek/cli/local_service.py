@@ -36,8 +36,9 @@ async def open_service(settings: "Settings") -> AsyncGenerator["Runtime"]:
     """Open a runtime on the service's database and storage.
 
     Raises:
-        ConfigurationError: A setting is invalid, or the schema has another version.
+        ConfigurationError: A setting is invalid, there is no database, or the schema has another version.
     """
+    _check_file(settings.database_url)
     from fleek.bootstrap import open_runtime  # noqa: PLC0415 - heavy
     from fleek.store.database import reach  # noqa: PLC0415 - heavy
     from fleek.store.migrate import up_to_date  # noqa: PLC0415 - heavy
@@ -50,3 +51,17 @@ async def open_service(settings: "Settings") -> AsyncGenerator["Runtime"]:
             raise ConfigurationError("DATABASE_URL: the schema is not up to date: fleek migrate")
         await rt.clock.set()
         yield rt
+
+
+def _check_file(setting: str) -> None:
+    """Make sure that a database in a file is there: in another folder, an empty one would be made."""
+    from pathlib import Path  # noqa: PLC0415 - not needed for help
+
+    from fleek.store.address import database_url  # noqa: PLC0415 - heavy
+
+    url = database_url(setting)
+    if url.drivername.startswith("sqlite") and not Path(url.database or "").exists():
+        raise ConfigurationError(
+            f"DATABASE_URL: there is no database {url.database}: run this in the folder of the service, set "
+            "DATABASE_URL, or create one: fleek migrate"
+        )

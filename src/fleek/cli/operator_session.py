@@ -28,10 +28,7 @@ class OperatorSession(Session):
     def __exit__(self, *raised: object) -> None:
         super().__exit__(*raised)
         if self.remote and isinstance(raised[1], Forbidden | Unauthorized):
-            self.screen.warn(
-                "This needs a key with the scope admin. Where the service runs, the same command with "
-                "--local needs none."
-            )
+            self.screen.warn("Where the service runs, the same command with --local needs no key.")
 
 
 ServerOption = Annotated[

@@ -78,11 +78,16 @@ function closeLightbox() {
 
 // What an address can fill the form with; see `view/refill.js`.
 const FILLS = ["again", "model", "seed"];
+let fills = 0;
 async function fillForm(query) {
   const name = FILLS.find((one) => query.get(one));
   if (!name) return;
   history.replaceState(history.state, "", "#/");
-  try { await (await import("./view/refill.js")).refill(name, query.get(name)); } catch (error) { tellProblem(error); }
+  const mine = ++fills;
+  try {
+    const { refill } = await import("./view/refill.js");
+    if (mine === fills) await refill(name, query.get(name)); // the latest address counts
+  } catch (error) { tellProblem(error); }
 }
 
 function navigate(event) {

@@ -7,7 +7,7 @@ import { jobs, put, running, subscribe, unfinished } from "../lib/store.js";
 import { preview } from "./preview.js";
 import { tellProblem } from "./toast.js";
 
-const failed = new Map(); // until they are dismissed, by id
+const failed = new Map(); // by id; null once it was dismissed or tried again: a late event must not show it anew
 const opened = new Date(Date.now() - 5000).toISOString();
 export const live = { total: 0, shown: [] };
 
@@ -17,7 +17,7 @@ export async function cancel(job) {
 export async function retry(job) {
   try {
     const next = await api(`jobs/${job.id}/retry`, { method: "POST", headers: { "Idempotency-Key": `retry-${job.id}-${job.updated_at}` } });
-    failed.delete(job.id);
+    failed.set(job.id, null);
     put(next, "event");
     return next;
   } catch (error) { tellProblem(error); return null; }
@@ -66,7 +66,7 @@ function update(el, job) {
   if (!thumb.querySelector("img")) thumb.replaceChildren(icon(job.status === "failed" ? "alert" : job.status === "pending" ? "clock" : kindIcon(kindOf(job))));
   acts.replaceChildren(...job.status === "failed"
     ? [h("button", { type: "button", class: "text", onclick: () => retry(jobs.get(job.id) ?? job) }, "Retry"),
-      iconButton("x", "Dismiss this failed job", () => { failed.delete(job.id); redraw(); })]
+      iconButton("x", "Dismiss this failed job", () => { failed.set(job.id, null); redraw(); })]
     : [iconButton("x", "Cancel this job", () => cancel(job))]);
 }
 
@@ -74,7 +74,7 @@ const lists = new Set();
 let hovered = false;
 
 function redraw() {
-  const all = [...[...failed.values()].reverse(), ...running()];
+  const all = [...[...failed.values()].filter(Boolean).reverse(), ...running()];
   live.total = all.filter(unfinished).length;
   live.shown = all;
   const run = all.filter((job) => job.status === "processing").length;
