@@ -1,7 +1,7 @@
 """The adapter: runs of workflows in a server's queue, under ids that Fleek chooses."""
 
 import asyncio
-import random
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from fleek import strict
 from fleek.domain.attempt import Attempt
-from fleek.domain.errors import InputUnusable, NotFound, ProviderRejected, ProviderUnavailable
+from fleek.domain.errors import InputUnusable, NotFound, ProviderRejected
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.client import Client
@@ -41,12 +41,12 @@ from fleek.providers.http import (
     raise_for_read,
     read_errors,
 )
+from fleek.providers.polling import Missing, read_each
 
 MAX_QUEUE: Final = 64 * MIB  # it has the whole workflow of each run
 MAX_READS: Final = 50  # of ended runs in one poll
 READS_AT_ONCE: Final = 8
 LOST_SECONDS: Final = 10.0  # how long a run may be missing
-MISSING_KEPT: Final = 10_000  # ids
 REFUSED: Final = frozenset({400, 413, 415, 422})
 
 
@@ -90,7 +90,7 @@ class ComfyUIProvider:
         )
         self._progress = progress
         self._clock = clock
-        self._missing: dict[PredictionId, float] = {}  # since when; -inf: removed by us
+        self._missing = Missing(clock)
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Add a run to the queue, unless the server has it already: it does not tell repetitions.
@@ -114,7 +114,7 @@ class ComfyUIProvider:
             raise ProviderRejected(str(error), code="provider_bad_request") from error
         if (known := await self._state(key)) is not None:
             return known
-        self._missing.pop(key, None)
+        self._missing.found(key)
         with creation_errors(NAME):
             raise_for_prompt(await self._api.post("/prompt", content))
         return Prediction(id=key)
@@ -147,22 +147,10 @@ class ComfyUIProvider:
         queue = await self._queue()
         seen = {key: self._in_queue(key, queue[key]) for key in ours if key in queue}
         rest = [key for key in ours if key not in queue]
-        failures: list[ProviderUnavailable] = []
-        places = asyncio.Semaphore(READS_AT_ONCE)
-
-        async def read_one(key: PredictionId) -> None:
-            async with places:
-                try:
-                    found = await self._ended(key) or self._absent(key)
-                except ProviderUnavailable as error:
-                    failures.append(error)
-                    return
-            if found is not None:
-                seen[key] = found
-
-        await asyncio.gather(*map(read_one, random.sample(rest, min(len(rest), MAX_READS))))
-        if failures and not seen:
-            raise failures[-1]
+        reads = await read_each(rest, self._gone, most=MAX_READS, at_once=READS_AT_ONCE)
+        seen |= reads.found
+        if reads.failure is not None and not seen:
+            raise reads.failure
         return seen
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
@@ -175,7 +163,7 @@ class ComfyUIProvider:
             return None
         queued = (await self._queue()).get(prediction_id)
         if queued is None:
-            return await self._ended(prediction_id) or self._absent(prediction_id)
+            return await self._gone(prediction_id)
         path, body = "/queue", strict.dumps({"delete": [prediction_id]})
         if queued.running:
             path, body = "/interrupt", strict.dumps({"prompt_id": prediction_id})
@@ -183,7 +171,7 @@ class ComfyUIProvider:
             raise_for_read(await self._api.post(path, body), NAME)
         found = await self._state(prediction_id)
         if found is None:  # a run that is removed before it has begun leaves no trace
-            self._missing[prediction_id] = float("-inf")
+            self._missing.removed(prediction_id)
         return found or Prediction(id=prediction_id, outcome=CANCELLED)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
@@ -229,6 +217,10 @@ class ComfyUIProvider:
             raise_for_read(answer, NAME)
             return await answer.understood(read_queue)
 
+    async def _gone(self, key: PredictionId) -> Prediction | None:
+        """Return the end of a run that is not in the queue; None: not yet certain."""
+        return await self._ended(key) or self._absent(key)
+
     async def _ended(self, key: PredictionId) -> Prediction | None:
         """Return a run that has ended; None: the server has none with this id."""
         with read_errors(NAME):
@@ -237,7 +229,7 @@ class ComfyUIProvider:
             found = await answer.understood(lambda body: read_history(key, body))
         if found is None:
             return None
-        self._missing.pop(key, None)
+        self._missing.found(key)
         known = None if self._progress is None else self._progress.forget(key)
         return found if known is None else replace(found, log=known.log)
 
@@ -250,17 +242,14 @@ class ComfyUIProvider:
         return replace(present, progress=known.progress, log=known.log)
 
     def _present(self, key: PredictionId) -> Prediction:
-        self._missing.pop(key, None)
+        self._missing.found(key)
         return Prediction(id=key)
 
     def _absent(self, key: PredictionId) -> Prediction | None:
         """Return the end of a run that the server no longer has; None: not yet certain."""
-        if len(self._missing) >= MISSING_KEPT:
-            self._missing.clear()
-        since = self._missing.setdefault(key, self._clock())
-        if self._clock() - since < LOST_SECONDS:
+        if (missing := self._missing.seconds(key)) < LOST_SECONDS:
             return None
         if self._progress is not None:
             self._progress.forget(key)
-        outcome: Failed = CANCELLED if since < 0 else LOST
+        outcome: Failed = CANCELLED if math.isinf(missing) else LOST
         return Prediction(id=key, outcome=outcome)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -55,6 +54,7 @@ from fleek.providers.http import (
     raise_for_read,
     read_errors,
 )
+from fleek.providers.polling import KEPT, Missing, read_each
 from fleek.system_clock import wall_time
 
 ANY: Final[Schema] = {"type": "object"}
@@ -64,7 +64,6 @@ MAX_READS: Final = 100  # of requests in one poll
 READS_AT_ONCE: Final = 16
 SHORTEST: Final = 2  # seconds; the start limit must be longer than one
 GONE_SECONDS: Final = 600.0  # of responses 404 only, until a request counts as gone
-KEPT: Final = 10_000  # ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ class FalProvider:
         self._now = now
         self._clock = clock
         self._signatures = Signatures(keys, times=self._times, clock=clock)
-        self._missing: dict[PredictionId, float] = {}  # since when all responses are 404
+        self._missing = Missing(clock)  # all responses are 404
         self._long_logs: set[PredictionId] = set()  # that are not read any more
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
@@ -186,27 +185,10 @@ class FalProvider:
             ProviderUnavailable: None could be read.
         """
         known = [key for key in dict.fromkeys(ids) if is_prediction_id(key)]
-        seen: dict[PredictionId, Prediction] = {}
-        failures: list[ProviderUnavailable] = []
-        places = asyncio.Semaphore(READS_AT_ONCE)
-
-        async def read_one(key: PredictionId) -> None:
-            async with places:
-                if any(failure.retry_after is not None for failure in failures):
-                    return  # rate limited: the others are polled next time
-                try:
-                    found = await self._read_one(key)
-                except ProviderUnavailable as error:
-                    failures.append(error)
-                    return
-            if found is not None:
-                seen[key] = found
-
-        chosen = random.sample(known, min(len(known), MAX_READS))
-        await asyncio.gather(*map(read_one, chosen))
-        if failures and not seen:
-            raise failures[-1]
-        return seen
+        reads = await read_each(known, self._read_one, most=MAX_READS, at_once=READS_AT_ONCE)
+        if reads.failure is not None and not reads.found:
+            raise reads.failure
+        return reads.found
 
     async def _read_one(self, key: PredictionId) -> Prediction | None:
         """Return a prediction; None: it is not known now."""
@@ -218,7 +200,7 @@ class FalProvider:
             status = answer.json()
             if read_request_id(status) not in (None, key.rpartition("/")[2]):
                 raise ProviderUnavailable("fal describes another request")
-            self._missing.pop(key, None)
+            self._missing.found(key)
             running = await answer.understood(lambda body: read_running(key, body))
             if status.get("status") != COMPLETED:
                 return running
@@ -251,10 +233,7 @@ class FalProvider:
 
     def _absent(self, key: PredictionId) -> Prediction | None:
         """Return the end of a request that has been unknown for long; None: not yet."""
-        if len(self._missing) >= KEPT:
-            self._missing.clear()
-        since = self._missing.setdefault(key, self._clock())
-        if self._clock() - since < GONE_SECONDS:
+        if self._missing.seconds(key) < GONE_SECONDS:
             return None
         gone = Failed("prediction_gone", "fal no longer has the request", retryable=False)
         return Prediction(id=key, outcome=gone)

@@ -1,7 +1,7 @@
 """The adapter: images and speech by one synchronous request, videos as jobs of the server."""
 
 import asyncio
-import random
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -56,6 +56,7 @@ from fleek.providers.openai.wire import (
     read_metrics,
     read_video,
 )
+from fleek.providers.polling import Missing, read_each
 
 PATHS: Final[Mapping[Kind, str]] = {
     "image": "/images/generations",
@@ -71,7 +72,6 @@ READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
 GONE_SECONDS: Final = 60.0  # how long an unknown video may become known again
 LOST_SECONDS: Final = 120.0  # how long another process may need to store a result
-GONE_KEPT: Final = 10_000  # ids
 
 
 class OpenAIProvider:
@@ -127,7 +127,7 @@ class OpenAIProvider:
         )
         self._clock = clock
         self._results = Results(clock)
-        self._missing: dict[PredictionId, float] = {}  # since when; -inf: deleted by us
+        self._missing = Missing(clock)
 
     async def start(self, job: Job, attempt: Attempt) -> Prediction:
         """Send one request. For an image or speech, its response is the result.
@@ -212,31 +212,18 @@ class OpenAIProvider:
         """
         seen = {key: found for key in ids if (found := self._result(key)) is not None}
         videos = [key for key in dict.fromkeys(ids) if is_video_id(key) and key not in seen]
-        failures: list[ProviderUnavailable] = []
+        failure: ProviderUnavailable | None = None
         if len(videos) >= LIST_FROM:
             try:
                 seen |= await self._listed(frozenset(videos))
             except ProviderUnavailable as error:
-                failures.append(error)
+                failure = error
         rest = [key for key in videos if key not in seen]
-        chosen, places = (
-            random.sample(rest, min(len(rest), MAX_READS)),
-            asyncio.Semaphore(READS_AT_ONCE),
-        )
-
-        async def read_one(key: PredictionId) -> None:
-            async with places:
-                try:
-                    found = await self._video(key)
-                except ProviderUnavailable as error:
-                    failures.append(error)
-                    return
-            if found is not None:
-                seen[key] = found
-
-        await asyncio.gather(*map(read_one, chosen))
-        if failures and not seen:
-            raise failures[-1]
+        reads = await read_each(rest, self._video, most=MAX_READS, at_once=READS_AT_ONCE)
+        seen |= reads.found
+        failure = reads.failure or failure
+        if failure is not None and not seen:
+            raise failure
         return seen
 
     def _result(self, key: PredictionId) -> Prediction | None:
@@ -256,12 +243,9 @@ class OpenAIProvider:
         self, key: PredictionId, gone: Failed, seconds: float = GONE_SECONDS
     ) -> Prediction | None:
         """Return the end of a prediction that has been unknown for long; None: not yet."""
-        if len(self._missing) >= GONE_KEPT:
-            self._missing.clear()
-        since = self._missing.setdefault(key, self._clock())
-        if self._clock() - since < seconds:
+        if (missing := self._missing.seconds(key)) < seconds:
             return None
-        return Prediction(id=key, outcome=CANCELLED if since < 0 else gone)
+        return Prediction(id=key, outcome=CANCELLED if math.isinf(missing) else gone)
 
     async def _listed(self, ids: frozenset[PredictionId]) -> dict[PredictionId, Prediction]:
         with read_errors(NAME):
@@ -295,7 +279,7 @@ class OpenAIProvider:
                 raise_for_read(answer, NAME)
         if video is None or video.id != key:
             raise ProviderUnavailable(f"{NAME} describes another video")
-        self._missing.pop(key, None)
+        self._missing.found(key)
         return video
 
     async def cancel(self, prediction_id: PredictionId) -> Prediction | None:
@@ -314,7 +298,7 @@ class OpenAIProvider:
             if answer.status == 404:
                 return None
             raise_for_read(answer, NAME)
-        self._missing[prediction_id] = float("-inf")
+        self._missing.removed(prediction_id)
         return replace(video, progress=None, outcome=CANCELLED)
 
     async def read(self, job: Job, output: Output) -> AsyncGenerator[bytes]:
