@@ -14,10 +14,11 @@ from uuid import UUID
 from fastapi.requests import Request
 from starlette.datastructures import Headers
 
+from fleek.api import upload_addresses
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.peers import caller_address
 from fleek.api.request_rates import RequestRates, bucket_of, refusal
-from fleek.domain.access import ANONYMOUS, SIGNED, Caller, Required, Scope
+from fleek.domain.access import ANONYMOUS, BY_ADDRESS, SIGNED, Caller, Required, Scope
 from fleek.domain.api_keys import PREFIX, id_of
 from fleek.domain.audit import Actor
 from fleek.domain.errors import (
@@ -150,6 +151,8 @@ async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | No
         return ANONYMOUS
     await media_links.prepare(rt)
     _check_query(request)
+    if scope == BY_ADDRESS:
+        return upload_addresses.caller_of(request, rt)
     if scope is Scope.MEDIA_READ and (signed := await _signed(request, rt)) is not None:
         return signed
     key = presented_key(request.headers)

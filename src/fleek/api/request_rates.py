@@ -84,7 +84,8 @@ def bucket_of(caller: Caller, address: str | None) -> str | None:
     """
     if caller.key_id is not None:
         return caller.key_id
-    if caller is not ANONYMOUS or address is None:
+    keyless = caller is ANONYMOUS or not caller.scopes  # the latter: by the address of an upload
+    if address is None or not keyless:
         return None
     return _network(address)
 

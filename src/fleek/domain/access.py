@@ -23,7 +23,10 @@ class Scope(StrEnum):
 ANY_SCOPE: Final = "any"
 """In place of a scope: every caller may, but is known."""
 
-Required = Scope | Literal["any"]
+BY_ADDRESS: Final = "address"
+"""In place of a scope: who has the signed address of an upload may do what it names, without a key."""
+
+Required = Scope | Literal["any", "address"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Caller:
 
     def may(self, scope: Required) -> bool:
         """Whether the scopes include this one."""
-        return scope == ANY_SCOPE or scope in self.scopes or Scope.ADMIN in self.scopes
+        if scope in {ANY_SCOPE, BY_ADDRESS}:  # the latter has been checked by then
+            return True
+        return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
 SIGNED: Final = frozenset({Scope.MEDIA_READ})

@@ -12,7 +12,10 @@ UploadId = NewType("UploadId", UUID)  # version 7: sorts by time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file that a caller has uploaded. The same bytes of one tenant are one upload."""
+    """A file that a caller has uploaded.
+
+    The same bytes of one tenant are one upload, unless their ids were reserved before they were sent.
+    """
 
     id: UploadId
     tenant_id: str

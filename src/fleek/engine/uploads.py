@@ -26,18 +26,27 @@ PAGE: Final = 100  # uploads per turn
 log = structlog.get_logger(__name__)
 
 
-async def accept_upload(rt: Runtime, chunks: AsyncIterator[bytes], *, tenant_id: str) -> Upload:
+async def accept_upload(
+    rt: Runtime,
+    chunks: AsyncIterator[bytes],
+    *,
+    tenant_id: str,
+    reserved: UploadId | None = None,
+) -> Upload:
     """Store a file. The same bytes of the same tenant are stored once, and kept for longer.
 
+    `reserved`: an id that was promised to the caller; the same bytes are then stored under it, too.
+
     Raises:
+        Conflict: Another file has the reserved id.
         TooLarge: It has more than ``MAX_UPLOAD_BYTES``.
         InvalidInput: It is empty.
         TooManyUploads: The tenant's uploads would have more bytes than they may have.
         HostError: It cannot be stored now.
     """
-    upload_id, most = UploadId(uuid7()), rt.settings.max_upload_bytes
+    upload_id, most = reserved or UploadId(uuid7()), rt.settings.max_upload_bytes
     rt.capacity.check()
-    async with spool_file(rt.storage, f"upload-{upload_id}") as path:
+    async with spool_file(rt.storage, f"upload-{uuid7()}") as path:
         size, digest = await write_spool(
             chunks,
             path,
@@ -65,6 +74,7 @@ async def accept_upload(rt: Runtime, chunks: AsyncIterator[bytes], *, tenant_id:
                 created_at=now,
                 expires_at=now + rt.settings.upload_retention,
             ),
+            reserved=reserved is not None,
             most=quota,
         )
         failpoints.hit("upload.claimed")

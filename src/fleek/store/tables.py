@@ -610,7 +610,8 @@ class SpendRow(Base):
 class UploadRow(Base):
     """An uploaded file; see `fleek.domain.uploads.Upload`.
 
-    `kept_sha256` is its SHA-256 until it is being removed: the same bytes are then uploaded anew.
+    `kept_sha256` is its SHA-256 until it is being removed: the same bytes are then uploaded anew. If its id was
+    reserved, it is that id, so that the upload is another than that of the same bytes.
     """
 
     __tablename__ = "uploads"

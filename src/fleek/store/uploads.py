@@ -18,26 +18,38 @@ UPLOAD: Final = rows.Mapper(Upload)
 UPLOADS: Final = UploadRow.__table__
 FULL_RETRY_AFTER: Final = timedelta(minutes=1)
 IN_USE_LASTS: Final = timedelta(hours=1)
+TAKEN: Final = "another file was sent to this address already: ask for a new address"
 NO_UPLOAD: Final = "there is no such upload"
 
 
-async def claim(db: Database, upload: Upload, *, most: int | None = None) -> Upload:
+async def claim(
+    db: Database, upload: Upload, *, reserved: bool = False, most: int | None = None
+) -> Upload:
     """Store the row of an upload, or return that of the same bytes, kept as long as this one.
 
-    The file is to be stored unless the outcome says that it is: under the outcome's key. `most`: how
-    many bytes all uploads of the tenant that are kept may have.
+    The file is to be stored unless the outcome says that it is: under the outcome's key.
+
+    Args:
+        db: The database.
+        upload: The upload.
+        reserved: Whether its id was promised: it is another upload than that of the same bytes.
+        most: How many bytes all uploads of the tenant that are kept may have.
 
     Raises:
         TooManyUploads: With this one, they would have more.
+        Conflict: Other bytes have the reserved id, or it is being removed.
     """
-    values = {**UPLOAD.values(upload), "kept_sha256": upload.sha256}
-    known = (UploadRow.tenant_id == upload.tenant_id, UploadRow.kept_sha256 == upload.sha256)
+    kept = upload.id.hex if reserved else upload.sha256
+    values = {**UPLOAD.values(upload), "kept_sha256": kept}
+    known = (UploadRow.tenant_id == upload.tenant_id, UploadRow.kept_sha256 == kept)
     async with db.write() as tx:
         found = None
         while found is None:  # it may be marked as being removed in between
             await tx.execute(rows.insert_absent(db.kind, UploadRow).values(values))
             result = await tx.execute(select(UPLOADS).where(*known).with_for_update())
             found = result.mappings().first()
+            if reserved and (found is None or found["sha256"] != upload.sha256):
+                raise Conflict(TAKEN, code="upload_exists")
         row = dict(found)
         if most is not None and row["id"] == upload.id:
             await _check_size(tx, upload, most)

@@ -9,8 +9,8 @@ REQUEST_HEADERS: Final = (
     *("X-Stainless-Poll-Helper", "X-Stainless-Custom-Poll-Interval", "X-Stainless-Retry-Count"),
     *("X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
     # fal
-    *("X-Fal-No-Retry", "X-Fal-Object-Lifecycle-Preference", "X-Fal-Queue-Priority"),
-    *("X-Fal-Request-Timeout", "X-Fal-Runner-Hint", "X-Fal-Target-Url"),
+    *("X-Fal-No-Retry", "X-Fal-Object-Lifecycle", "X-Fal-Object-Lifecycle-Preference"),
+    *("X-Fal-Queue-Priority", "X-Fal-Request-Timeout", "X-Fal-Runner-Hint", "X-Fal-Target-Url"),
 )
 """What they send."""
 

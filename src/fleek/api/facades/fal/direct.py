@@ -11,8 +11,7 @@ from fastapi.requests import Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from fleek.api.admission import UNTIMED
-from fleek.api.deps import addresses, caller, hub, runtime
+from fleek.api.deps import hub, runtime
 from fleek.api.facades.fal.queue import Arguments, noted, outcome
 from fleek.api.facades.fal.submit import submission
 from fleek.api.facades.repeats import create_once, has_gone
@@ -20,13 +19,11 @@ from fleek.api.facades.routes import FacadeRouter
 from fleek.api.hub import Hub
 from fleek.api.sse import COMMENT, QUIET_SECONDS, EventStream
 from fleek.api.streams import Stream
-from fleek.api.uploads import uploaded_file
 from fleek.api.waiting import waited_for_end
 from fleek.domain.access import Scope as KeyScope
-from fleek.domain.errors import FleekError, InvalidInput, NotFound, Overloaded
+from fleek.domain.errors import FleekError, InvalidInput, Overloaded
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
-from fleek.engine.uploads import accept_upload
 from fleek.engine.webhook_keys import public_keys
 from fleek.store import jobs
 from fleek.store.jobs import JobView
@@ -50,39 +47,6 @@ async def get_keys(request: Request) -> Response:
     """Return the public keys that verify webhooks."""
     keys = await public_keys(runtime(request))
     return JSONResponse({"keys": keys}, headers={"Cache-Control": "public, max-age=3600"})
-
-
-@router.route("POST", "/storage/auth/token", scope=KeyScope.JOBS_WRITE)
-async def get_token(request: Request, storage_type: str = "") -> Response:  # noqa: ARG001 - there is one
-    """Return where Python's client uploads files to, with the key that it has."""
-    public = runtime(request).settings.public_base
-    scheme, _, key = request.headers.get("authorization", "Key none").partition(" ")
-    return JSONResponse(
-        {
-            "token": key,
-            "token_type": scheme,
-            "base_url": f"{public}/fal",
-            "expires_at": "2100-01-01T00:00:00Z",
-        },
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-@router.route("POST", "/files/upload", scope=KeyScope.JOBS_WRITE)
-async def upload(request: Request) -> Response:
-    """Store a file, the body; its address is the value of an argument."""
-    rt = runtime(request)
-    request.scope[UNTIMED] = True
-    chunks = uploaded_file(request, most=rt.settings.max_upload_bytes)
-    stored = await accept_upload(rt, chunks, tenant_id=caller(request).tenant_id)
-    return JSONResponse({"access_url": f"{addresses(rt).public}/fal/files/{stored.id}"})
-
-
-@router.route("POST", "/storage/upload/initiate", scope=KeyScope.JOBS_WRITE)
-@router.route("POST", "/storage/upload/initiate-multipart", scope=KeyScope.JOBS_WRITE)
-async def refuse_upload(storage_type: str = "") -> Response:  # noqa: ARG001 - whichever
-    """Refuse an upload by JavaScript's client, which wants an address before there is a file."""
-    raise NotFound("upload the file to /api/v1/uploads, and pass upload:ID; or pass its address")
 
 
 @router.route(("GET", "POST", "PUT"), "/proxy", scope=None)
