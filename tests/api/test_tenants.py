@@ -129,6 +129,7 @@ STREAMED: Final = {
 SAME: Final = {
     *("POST /fal-queue/{app:path}", "POST /fal/{app:path}", "POST /fal/{app:path}/stream"),
     *("POST /fal/files/upload", "POST /fal/storage/auth/token"),
+    "PUT /fal/storage/files/{name}",  # for the tenant that its address names; see its own tests
     "DELETE /replicate/v1/files/{upload_id}",
     *("POST /openai/v1/images/generations", "POST /openai/v1/images/edits"),
     *("POST /openai/v1/audio/speech", "DELETE /openai/v1/videos/{video_id}"),
@@ -155,6 +156,7 @@ SHARED: Final = {
     *("GET /replicate/v1/deployments", "GET /replicate/v1/trainings"),
     "POST /api/v1/budgets",
     *("POST /fal/storage/upload/initiate", "POST /fal/storage/upload/initiate-multipart"),
+    "POST /fal/files/upload/multipart",
 }
 """Routes about nothing of a tenant, or for operators of the whole installation."""
 

@@ -8,7 +8,7 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from backing_services import both_databases
-from fleek.domain.errors import NotFound
+from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.media import Key
 from fleek.domain.uploads import Upload, UploadId
 from fleek.store import uploads
@@ -41,6 +41,25 @@ async def test_equal_concurrent_uploads_are_stored_once(db: Database) -> None:
     await uploads.mark_stored(db, kept)
 
     assert (await uploads.get(db, kept, tenant_id="default")).expires_at == claimed[0].expires_at
+
+
+@both_databases
+async def test_a_reserved_id_is_one_upload_whatever_else_has_its_bytes(db: Database) -> None:
+    """Its caller knows it already; so the same bytes are kept under it, too, and no others ever."""
+    first, reserved = an_upload(), another(an_upload())
+
+    by_content = await uploads.claim(db, first)
+    found = [await uploads.claim(db, reserved, reserved=True) for _ in range(2)]
+    with pytest.raises(Conflict):
+        await uploads.claim(db, replace(reserved, sha256="0" * 64), reserved=True)
+    with pytest.raises(Conflict):
+        await uploads.claim(db, replace(reserved, tenant_id="acme"), reserved=True)
+
+    assert (by_content.id, [upload.id for upload in found]) == (first.id, [reserved.id] * 2)
+    await uploads.mark_stored(db, reserved.id)
+    await uploads.begin_removal(db, reserved.id, tenant_id="default")
+    with pytest.raises(Conflict):
+        await uploads.claim(db, reserved, reserved=True)
 
 
 @both_databases

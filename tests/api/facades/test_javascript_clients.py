@@ -178,12 +178,17 @@ def test_fals_snippets_work(site: Site, folder: Path) -> None:
         "streamsTheResult": [1, 1],
         "makesAVideo": "video/mp4",
         "editsAResult": 1,
+        "uploadsAFile": [1, 6, False],
+        "takesFilesAsArguments": 1,
         "handlesErrors": {"arguments": 422, "content": 422},
         "isRefused": {
-            "storage.upload": 404,
-            "a file as an argument": 404,
+            "a file of more than 90 MiB": 413,
+            "an empty file": 422,
             "an argument that the model lacks": 422,
             "a model without a prompt": 422,
             "an unknown application": 422,  # its address is none
         },
     }
+    known = {job.prompt: job for job in site.jobs()}
+    for prompt in ("js snippet uploaded", "js snippet blob"):
+        assert str(known[prompt].input["image_prompt"]).startswith("upload:")

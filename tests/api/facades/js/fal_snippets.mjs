@@ -62,11 +62,22 @@ await report({
       content: () => fal.subscribe(PRO, { input: { prompt: "[[emu:nsfw]] js snippet" } }),
     });
   },
+  async uploadsAFile() {
+    const file = new File([await readFile("picture.png")], "cat.png", { type: "image/png" });
+    const url = await fal.storage.upload(file, { lifecycle: { expiresIn: "1d" } });
+    const again = await fal.storage.upload(file); // has an address of its own
+    const input = { prompt: "js snippet uploaded", image_url: url };
+    return [(await fal.subscribe(PRO, { input })).data.images.length, url.split("/").length, url === again];
+  },
+  async takesFilesAsArguments() {
+    const input = { prompt: "js snippet blob", image_url: new Blob([await readFile("picture.png")]) };
+    return (await fal.run(PRO, { input })).data.images.length;
+  },
   async isRefused() {
-    const file = new Blob(["x"], { type: "image/png" });
+    const large = new Blob([new Uint8Array(91 * 1024 * 1024)]);
     return await statuses({
-      "storage.upload": () => fal.storage.upload(file),
-      "a file as an argument": () => fal.run(PRO, { input: { prompt: "x", image_url: file } }),
+      "a file of more than 90 MiB": () => fal.storage.upload(large),
+      "an empty file": () => fal.storage.upload(new Blob([])),
       "an argument that the model lacks": () => fal.run(DEV, { input: { prompt: "x", guidance_scale: 3.5 } }),
       "a model without a prompt": () => fal.run(PRO, { input: { image_url: "https://example.com/a.png" } }),
       "an unknown application": () => fal.run("no such app/x", { input: { prompt: "x" } }),

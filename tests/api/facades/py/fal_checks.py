@@ -1,7 +1,9 @@
 """Run fal's Python client against the facade that the environment names, and print what it got."""
 
 import asyncio
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import fal_client
@@ -100,6 +102,24 @@ def uploaded() -> Any:
     return len(made["images"])
 
 
+def uploaded_files() -> Any:
+    """Send files in the three ways, to either of the services for them, whose addresses are constants."""
+    base = f"https://{os.environ['FAL_RUN_HOST']}"
+    fal_client.client.REST_URL = fal_client.client.CDN_URL = base
+    data = bytes.fromhex(sys.argv[2])
+    Path("cat.png").write_bytes(data)
+    addresses = [
+        fal_client.upload(data, "image/png"),
+        fal_client.upload_file("cat.png"),
+        fal_client.upload_file("cat.png", repository="fal"),
+        asyncio.run(fal_client.AsyncClient().upload(data, "image/png", repository="fal")),
+    ]
+    for number, address in enumerate(addresses):
+        arguments = {"prompt": f"fal upload {number}", "image_url": address}
+        fal_client.run(PRO, arguments=arguments)
+    return [len(set(addresses[:2])), len(set(addresses))]
+
+
 def at_once() -> Any:
     """Send equal requests, each of which is meant."""
 
@@ -134,6 +154,7 @@ CHECKS = [
     refused,
     stream,
     uploaded,
+    uploaded_files,
     at_once,
     webhook,
 ]
