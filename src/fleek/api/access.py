@@ -151,9 +151,8 @@ async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | No
         return ANONYMOUS
     await media_links.prepare(rt)
     _check_query(request)
-    if scope == BY_ADDRESS:
-        return upload_addresses.caller_of(request, rt)
-    if scope is Scope.MEDIA_READ and (signed := await _signed(request, rt)) is not None:
+    signed = await _by_address(request, rt, scope)
+    if signed is not None or scope == BY_ADDRESS:
         return signed
     key = presented_key(request.headers)
     if key is None:
@@ -175,6 +174,12 @@ async def _shows_first_key(request: Request, rt: Runtime) -> bool:
         if key is not None and id_of(key) is not None and await caller_of(rt, key) is not None:
             rt.keys.required = True
     return rt.keys.required
+
+
+async def _by_address(request: Request, rt: Runtime, scope: Required) -> Caller | None:
+    if scope == BY_ADDRESS:
+        return upload_addresses.caller_of(request, rt)
+    return await _signed(request, rt) if scope is Scope.MEDIA_READ else None
 
 
 async def _signed(request: Request, rt: Runtime) -> Caller | None:

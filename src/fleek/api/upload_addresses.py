@@ -13,7 +13,6 @@ from uuid_utils.compat import uuid7
 
 from fleek.api.deps import JOB_ID
 from fleek.domain.access import Caller
-from fleek.domain.job import DEFAULT_TENANT
 from fleek.domain.uploads import UploadId
 from fleek.engine import media_links
 from fleek.engine.runtime import Runtime

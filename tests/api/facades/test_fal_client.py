@@ -68,7 +68,10 @@ def test_the_client_works(site: Site, check: Check) -> None:
         "refused": {"argument": 422, "prompt": 422, "application": 404},
         "stream": [1],
         "uploaded": 1,
-        "uploaded_files": [1, 3],  # the same bytes are kept once, unless their address was reserved
+        "uploaded_files": [
+            1,
+            3,
+        ],  # the same bytes are kept once, unless their address was reserved
         "at_once": 3,
     }
     assert site.purchases("fal at once") == 3

@@ -34,9 +34,7 @@ def stranger(site: Site) -> Generator[httpx2.Client]:
 def caller(site: Site) -> Generator[httpx2.Client]:
     """Open an HTTP client with a key."""
     trusting, headers = ssl.create_default_context(cafile=site.ca), {"Authorization": f"Key {KEY}"}
-    with httpx2.Client(
-        base_url=site.base, verify=trusting, timeout=60, headers=headers
-    ) as client:
+    with httpx2.Client(base_url=site.base, verify=trusting, timeout=60, headers=headers) as client:
         yield client
 
 
@@ -120,7 +118,10 @@ def test_signatures_hold_for_one_address_of_one_tenant_for_a_time(
     statuses = {name: stranger.put(each, content=PNG).status_code for name, each in forged.items()}
     with_key = caller.put(forged["without signature"], content=PNG)
 
-    assert statuses == {**dict.fromkeys(forged, 401), "a key in the address": statuses["a key in the address"]}
+    assert statuses == {
+        **dict.fromkeys(forged, 401),
+        "a key in the address": statuses["a key in the address"],
+    }
     assert statuses["a key in the address"] in {400, 422}
     assert with_key.status_code == 401
     assert caller.get(f"/api/v1/uploads/{another}").status_code == 404
@@ -175,7 +176,9 @@ def test_files_that_are_too_large_are_refused_before_they_are_read(
     problem = answer.read().decode()
     sending.close()
     parts = [
-        caller.post(f"{INITIATE}-multipart", params={"storage_type": "fal-cdn-v3"}, json=ANNOUNCED),
+        caller.post(
+            f"{INITIATE}-multipart", params={"storage_type": "fal-cdn-v3"}, json=ANNOUNCED
+        ),
         caller.post("/fal/files/upload/multipart"),
     ]
 
