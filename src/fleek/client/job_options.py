@@ -79,15 +79,15 @@ def _plain(value: Any) -> Any:
 
 
 def prompt_of(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the prompt in the input of `run`, and the other parameters.
+    """Return the prompt in the input of `run`, and the other parameters; empty: there is none.
 
     Raises:
-        InvalidInput: There is none.
+        InvalidInput: It is no text.
     """
     parameters = dict(given)
-    prompt = parameters.pop("prompt", None)
+    prompt = parameters.pop("prompt", "")
     if not isinstance(prompt, str):
-        raise InvalidInput("input: must contain a prompt, which is a text")
+        raise InvalidInput("input: the prompt must be a text")
     return prompt, parameters
 
 

@@ -243,7 +243,8 @@ class ModelRead(WireModel):
     routes: list[ModelRouteRead] = field(default_factory=list)
     """Of a model of the catalogue: where it can run, in order of preference."""
     parameters: dict[str, Any] | None
-    """JSON schema (draft 2020-12) of `parameters`; None: currently unknown."""
+    """JSON schema (draft 2020-12) of `parameters`; None: currently unknown. Its member `x-prompt`
+    says that the model needs no prompt: `optional`, or `none` if it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -248,7 +248,7 @@ characters."""
 class JobRequest:
     """A request to generate media; None means the default of the settings."""
 
-    prompt: str  # 1-10,000 characters, trimmed
+    prompt: str  # 1-10,000 characters, trimmed; empty: none, for models that need none
     model: ModelName | None = None  # of a provider, or of the catalogue
     models: tuple[str, ...] = ()  # in its place: several, in order of preference
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from fleek.domain.catalogue import FILES, CatalogueRoute, translate
+from fleek.domain.catalogue import FILES, PROMPT, CatalogueRoute, placeholders, translate
 from fleek.domain.errors import FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.inputs import MediaInput
 from fleek.domain.job import JobRequest, ModelName
 from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing
 from fleek.engine.inputs import checkable, find_inputs
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Provider, Schema
+from fleek.providers.base import Provider, Schema, needs_prompt
 from fleek.store import statistics
 
 MOST_ROUTES: Final = 20  # of one job
@@ -181,6 +181,7 @@ async def _checked(rt: Runtime, request: JobRequest, candidate: _Candidate) -> R
     """
     provider = rt.providers[candidate.provider]
     schema = await _schema(provider, candidate)
+    _check_prompt(request, schema, candidate.route)
     route, parameters, translated = candidate.route, request.parameters, request
     if route is not None:
         parameters = _translated(route, request)
@@ -220,6 +221,22 @@ async def _schema(provider: Provider, candidate: _Candidate) -> Schema | None:
         ) from error
     except ProviderError:
         return None  # unreachable: accepted now, checked by the provider at start
+
+
+def _check_prompt(
+    request: JobRequest, schema: Schema | None, route: CatalogueRoute | None
+) -> None:
+    """Refuse a request without a prompt for a model that needs one.
+
+    Raises:
+        InvalidInput: It does.
+    """
+    templates = () if route is None else route.templates.values()
+    inserted = any(PROMPT in placeholders(template) for template in templates)
+    if request.prompt or not (inserted or needs_prompt(schema)):
+        return
+    field = FieldError(pointer="/prompt", code="missing", detail="is required by this model")
+    raise InvalidInput("the model needs a prompt", errors=[field])
 
 
 def _check_price(rt: Runtime, candidate: _Candidate) -> None:

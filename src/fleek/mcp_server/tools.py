@@ -65,7 +65,9 @@ class Tools:
         self,
         ctx: Call,
         *,
-        prompt: Annotated[str, Field(description="What to make.")],
+        prompt: Annotated[
+            str, Field(description="What to make; a model whose schema has x-prompt needs none.")
+        ] = "",
         model: Annotated[
             str | None, Field(description="owner/name; default: the default model.")
         ] = None,

@@ -39,7 +39,25 @@ The same limit for both, so that a result that is too large is not paid for agai
 """
 
 Schema = Mapping[str, Any]
-"""A JSON schema (draft 2020-12) of a model's parameters without the prompt."""
+"""A JSON schema (draft 2020-12) of a model's parameters without the prompt; see `prompt_note`."""
+
+PROMPT_NOTE: Final = "x-prompt"
+"""The member of a schema that says of a model that it can do without a prompt: ``optional``, or ``none``: it has none.
+
+A schema without it is that of a model that needs one.
+"""
+
+
+def prompt_note(*, exists: bool, required: bool) -> dict[str, str]:
+    """Return what a model's schema says of its prompt."""
+    if not exists:
+        return {PROMPT_NOTE: "none"}
+    return {} if required else {PROMPT_NOTE: "optional"}
+
+
+def needs_prompt(schema: Schema | None) -> bool:
+    """Whether a model needs a prompt; one whose schema is unknown checks that itself."""
+    return schema is not None and PROMPT_NOTE not in schema
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,10 @@ def read_prompt(value: str) -> str:
     return trimmed
 
 
+def _prompt(value: str) -> str:
+    return value and read_prompt(value)
+
+
 def _amount(value: str) -> str:
     read_usd(value)
     return value
@@ -166,11 +170,11 @@ class JobCreate(BaseModel):
         str,
         Field(
             max_length=4 * MAX_PROMPT,
-            description="1-10,000 characters, trimmed.",
-            json_schema_extra={"minLength": 1},
+            description="1-10,000 characters, trimmed. Required, except by models whose `parameters` have "
+            "`x-prompt`, such as those that enlarge a picture.",
         ),
-        AfterValidator(read_prompt),
-    ]
+        AfterValidator(_prompt),
+    ] = ""
     model_name: Name | None = Field(
         default=None,
         description="A name of the catalogue, or `owner/name` or `owner/name:version`; default: the "

@@ -529,7 +529,8 @@ class ModelRead(Schema):
         description="Of a model of the catalogue: where it can run, in order of preference.",
     )
     parameters: Mapping[str, Any] | None = Field(
-        description="JSON schema (draft 2020-12) of `parameters`; null: currently unknown."
+        description="JSON schema (draft 2020-12) of `parameters`; null: currently unknown. Its member "
+        "`x-prompt` says that the model needs no prompt: `optional`, or `none` if it has none."
     )
 
 

@@ -150,13 +150,14 @@ def test_replicates_snippets_work(site: Site, folder: Path) -> None:
         "followsProgress": ["starting", "succeeded"],
         "pollsByHand": "https://",
         "streamsWords": "Once upon a time there was a ledger.",
+        "enlargesAPicture": "https:",
         "sendsAFile": "https:",
         "feedsOneModelWithAnother": True,
         "abortsARun": "canceled",
         "addsItsOwnFetch": ["/replicate/v1/models"],
         "handlesErrors": {"token": 401, "prediction": 404, "content": "true"},
         "isRefused": {
-            "a model without a prompt": 422,
+            "no prompt, for a model that needs one": 422,
             "training": 404,
             "creation of a model": 405,
             "deployments.get": 404,
@@ -178,6 +179,7 @@ def test_fals_snippets_work(site: Site, folder: Path) -> None:
         "streamsTheResult": [1, 1],
         "makesAVideo": "video/mp4",
         "editsAResult": 1,
+        "enlargesAPicture": "image/png",
         "uploadsAFile": [1, 6, False],
         "takesFilesAsArguments": 1,
         "handlesErrors": {"arguments": 422, "content": 422},
@@ -185,7 +187,7 @@ def test_fals_snippets_work(site: Site, folder: Path) -> None:
             "a file of more than 90 MiB": 413,
             "an empty file": 422,
             "an argument that the model lacks": 422,
-            "a model without a prompt": 422,
+            "no prompt, for a model that needs one": 422,
             "an unknown application": 422,  # its address is none
         },
     }

@@ -37,6 +37,7 @@ def test_replicates_snippets_work(run_program: RunProgram, site: Site) -> None:
         "waits_for_a_prediction": ["succeeded", True],
         "feeds_one_model_with_another": "PNG",
         "sends_an_open_file": ["PNG", "PNG"],
+        "enlarges_a_picture": ["PNG", ["image"], False],
         "cancels": "canceled",
         "lists_predictions": True,
         "lists_models": [True, []],
@@ -46,7 +47,7 @@ def test_replicates_snippets_work(run_program: RunProgram, site: Site) -> None:
         "opens_an_own_client": "PNG",
         "calls_the_api_itself": [201, "succeeded", 1],
         "is_refused": {
-            "a model without a prompt": 422,
+            "no prompt, for a model that needs one": 422,
             "training": 404,
             "creation of a model": 405,
             "deployments.get": 404,
@@ -132,6 +133,7 @@ def test_fals_snippets_work(run_program: RunProgram, site: Site) -> None:
         "runs_many_at_once": 4,
         "streams": [1, 1],
         "edits_a_picture": ["image/png", True],
+        "enlarges_a_picture": ["image/png", ""],
         "makes_a_video": "video/mp4",
         "opens_an_own_client": 1,
         "cancels": ["Completed", "request_cancelled"],
@@ -139,7 +141,7 @@ def test_fals_snippets_work(run_program: RunProgram, site: Site) -> None:
         "calls_the_api_itself": ["url", "content_type"],
         "is_refused": {
             "an argument that the model lacks": 422,
-            "a model without a prompt": 422,
+            "no prompt, for a model that needs one": 422,
             "an unknown application": 404,
         },
     }

@@ -17,7 +17,7 @@ class AsyncSubmissions(AsyncJobs, AsyncService):
 
     async def generate(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - the job goes on; nothing is cancelled
         on_update: Callable[[JobRead], None] | None = None,
@@ -25,7 +25,7 @@ class AsyncSubmissions(AsyncJobs, AsyncService):
     ) -> AsyncResult:
         """Create a job, wait until it has completed, and return its outputs.
 
-        `timeout` is in seconds; None: unlimited. `on_update` gets the job after every poll. See
+        `prompt`: may be empty for a model that needs none. `timeout` is in seconds; None: unlimited. `on_update` gets the job after every poll. See
         `JobOptions` for the other options, and `submit` to go on without waiting.
 
         Raises:
@@ -58,7 +58,7 @@ class AsyncSubmissions(AsyncJobs, AsyncService):
         options = {**options, "model": model, "parameters": parameters}
         return await self.generate(prompt, timeout=timeout, **options)
 
-    async def submit(self, prompt: str, **options: Unpack[JobOptions]) -> JobRead:
+    async def submit(self, prompt: str = "", **options: Unpack[JobOptions]) -> JobRead:
         """Create a job and return it as accepted; see `wait`, `result` and `events`.
 
         Files among the parameters are uploaded first. See `JobOptions` for the options.
@@ -90,7 +90,7 @@ class AsyncSubmissions(AsyncJobs, AsyncService):
 
     async def estimate(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
         model: str | None = None,
         parameters: Mapping[str, Any] | None = None,

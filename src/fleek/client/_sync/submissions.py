@@ -19,7 +19,7 @@ class Submissions(Jobs, Service):
 
     def generate(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
         timeout: float | None = None,
         on_update: Callable[[JobRead], None] | None = None,
@@ -27,7 +27,7 @@ class Submissions(Jobs, Service):
     ) -> Result:
         """Create a job, wait until it has completed, and return its outputs.
 
-        `timeout` is in seconds; None: unlimited. `on_update` gets the job after every poll. See
+        `prompt`: may be empty for a model that needs none. `timeout` is in seconds; None: unlimited. `on_update` gets the job after every poll. See
         `JobOptions` for the other options, and `submit` to go on without waiting.
 
         Raises:
@@ -60,7 +60,7 @@ class Submissions(Jobs, Service):
         options = {**options, "model": model, "parameters": parameters}
         return self.generate(prompt, timeout=timeout, **options)
 
-    def submit(self, prompt: str, **options: Unpack[JobOptions]) -> JobRead:
+    def submit(self, prompt: str = "", **options: Unpack[JobOptions]) -> JobRead:
         """Create a job and return it as accepted; see `wait`, `result` and `events`.
 
         Files among the parameters are uploaded first. See `JobOptions` for the options.
@@ -88,7 +88,7 @@ class Submissions(Jobs, Service):
 
     def estimate(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
         model: str | None = None,
         parameters: Mapping[str, Any] | None = None,

@@ -114,6 +114,19 @@ OFFERED: Final = (
         tags=("video",),
     ),
     Model(
+        "nightmareai/real-esrgan",
+        "Enlarges a picture; it has no prompt",
+        {
+            "image": URI,
+            "scale": {"type": "number", "minimum": 0, "maximum": 10, "default": 4},
+            "face_enhance": {"type": "boolean", "default": False},
+        },
+        URI,
+        shape="string",
+        required=("image",),
+        tags=("upscaling",),
+    ),
+    Model(
         "openai/whisper",
         "Speech to text",
         {"audio": URI},

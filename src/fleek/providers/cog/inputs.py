@@ -22,7 +22,7 @@ from fleek.outbound.addresses import (
     parse,
     public,
 )
-from fleek.providers.base import Schema
+from fleek.providers.base import Schema, prompt_note
 from fleek.providers.outputs import makes_words
 
 PROMPT: Final = "prompt"
@@ -62,11 +62,13 @@ def contract(document: Any) -> Contract | None:
     _restrict_files(properties)
     prompt = properties.pop(PROMPT, None)
     required = [name for name in given.get("required", []) if name in properties]
+    note = prompt_note(exists=prompt is not None, required=PROMPT in given.get("required", []))
     parameters = {
         "type": "object",
         "properties": properties,
         "required": required,
         "additionalProperties": False,
+        **note,
     }
     if (compiled := compile_schema(parameters)) is None:
         return None
@@ -92,7 +94,7 @@ async def validate_inputs(
         raise ProviderRejected("the parameters are too large to be checked")
     properties: Mapping[str, Schema] = known.parameters["properties"]
     named = [(name, properties.get(name), value) for name, value in given.items()]
-    if known.prompted:
+    if known.prompted and prompt:
         named.append((PROMPT, known.prompt, prompt))
     for name, schema, value in named:
         if schema is None:

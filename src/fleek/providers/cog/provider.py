@@ -157,7 +157,8 @@ class CogProvider:
         known = await self._known()
         checked = with_values(job.input, dict.fromkeys(attempt.inputs or (), STAND_IN))
         await validate_inputs(known, checked, job.prompt, self._resolve)
-        return {**job.input, PROMPT: job.prompt} if known.prompted else dict(job.input)
+        prompted = known.prompted and job.prompt
+        return {**job.input, PROMPT: job.prompt} if prompted else dict(job.input)
 
     async def _makes_words(self) -> bool:
         try:

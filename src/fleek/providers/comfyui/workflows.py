@@ -29,7 +29,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from fleek.domain.errors import ProviderRejected
 from fleek.domain.job import MODEL_NAME, ModelName
-from fleek.providers.base import Model, Schema
+from fleek.providers.base import Model, Schema, prompt_note
 from fleek.providers.foreign_json import NotJson, parse
 
 PROMPT: Final = "prompt"
@@ -93,6 +93,7 @@ class Workflow:
             "properties": {name: slot.schema for name, slot in named.items()},
             "required": [name for name, slot in named.items() if slot.required],
             "additionalProperties": False,
+            **prompt_note(exists=PROMPT in self.slots, required=True),
         }
 
     def model(self, name: ModelName) -> Model:

@@ -18,6 +18,7 @@ from fleek.domain.media import Output
 from fleek.outbound.client import Client
 from fleek.providers.base import (
     MAX_ANSWER_BYTES,
+    PROMPT_NOTE,
     Budget,
     Callback,
     Failed,
@@ -57,7 +58,7 @@ from fleek.providers.http import (
 from fleek.providers.polling import KEPT, Missing, read_each
 from fleek.system_clock import wall_time
 
-ANY: Final[Schema] = {"type": "object"}
+ANY: Final[Schema] = {"type": "object", PROMPT_NOTE: "optional"}
 """The schema of every model: its parameters are checked by fal, when the request runs."""
 
 MAX_READS: Final = 100  # of requests in one poll
@@ -133,7 +134,8 @@ class FalProvider:
         """
         try:
             app_of(job.model)
-            content = strict.dumps({**job.input, "prompt": job.prompt})
+            prompt = {"prompt": job.prompt} if job.prompt else {}
+            content = strict.dumps({**job.input, **prompt})
         except (NotFound, TypeError, ValueError) as error:
             raise ProviderRejected(str(error), code="provider_bad_request") from error
         path = f"/{job.model}"

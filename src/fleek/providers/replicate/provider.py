@@ -311,7 +311,7 @@ class ReplicateProvider:
 
 
 def _input(job: Job) -> dict[str, Any]:
-    return {**job.input, "prompt": job.prompt}
+    return {**job.input, "prompt": job.prompt} if job.prompt else dict(job.input)
 
 
 def _token(attempt: Attempt) -> str:

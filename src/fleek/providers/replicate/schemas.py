@@ -11,7 +11,7 @@ from typing import Any, Final
 from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.input_schema import compile_schema, normalize
-from fleek.providers.base import Model, Schema
+from fleek.providers.base import Model, Schema, prompt_note
 from fleek.providers.http import Api, raise_for_read, read_errors
 from fleek.providers.outputs import makes_words
 from fleek.providers.replicate.wire import NAME
@@ -189,12 +189,13 @@ def read_schema(version: Any) -> Schema | None:
     read = normalize(schemas.get("Input"), schemas)
     if read is None or "properties" not in read:
         return None
-    read["properties"].pop("prompt", None)
+    prompt = read["properties"].pop("prompt", None)
     required = [name for name in read.get("required", []) if name != "prompt"]
     schema = {**read, "type": "object", "required": required, "additionalProperties": False}
-    return (
-        schema if compile_schema(schema) is not None else None
-    )  # else only Replicate checks the input
+    if compile_schema(schema) is None:
+        return None  # only Replicate checks the input
+    is_required = len(required) < len(read.get("required", []))
+    return {**schema, **prompt_note(exists=prompt is not None, required=is_required)}
 
 
 DEFAULT: Final = ModelName("black-forest-labs/flux-schnell")

@@ -53,6 +53,8 @@ const WORDS = { image: "picture", animation: "animation", video: "video", audio:
 export const things = (n, kind) => some(n, WORDS[kind] ?? "result");
 export const kindIcon = (kind) => ({ video: "film", animation: "film", audio: "sound", text: "text" })[kind] ?? "image";
 export const modelName = (name) => name.split("/").pop();
+// What a job is called: models that enlarge a picture, for example, have no prompt.
+export const titleOf = (job) => job.prompt || modelName(job.model_name);
 const TRIES = ["", "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"];
 const NUMBERS = ["", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 export const tryOf = (n, all) => `${TRIES[n] ?? `${n}.`} try of ${NUMBERS[all] ?? all}`;

@@ -52,10 +52,13 @@ function give(files) {
   return true;
 }
 
+const drawCode = () => shownCode.draw(draft.language, request(), needsPrompt() ? "A cat riding a bicycle" : "");
+const needsPrompt = () => !(model?.parameters && "x-prompt" in model.parameters);
+
 // The body of the request that the form stands for: defaults are left out.
 export function request() {
   const parameters = Object.fromEntries(Object.entries(values()).filter(([, value]) => value !== undefined));
-  const body = { prompt: draft.prompt };
+  const body = { prompt: draft.prompt.trim() ? draft.prompt : "" };
   if (model) body.model_name = model.name;
   if (Object.keys(parameters).length) body.parameters = parameters;
   return { ...body, ...draft.job };
@@ -68,7 +71,7 @@ const outputs = () => {
 
 function changed() {
   submitWord.textContent = `Generate ${things(outputs(), model?.output)}`;
-  shownCode.draw(draft.language, request());
+  drawCode();
   drawQuick();
   keep();
 }
@@ -185,9 +188,9 @@ async function send(body) {
 export async function submit() {
   problemBox.hidden = true;
   for (const field of made.values()) if (!field.el.querySelector("textarea.mono")) field.wrong("");
-  if (!draft.prompt.trim()) return sayWrong("prompt", "Say what you want to see.");
+  if (!draft.prompt.trim() && needsPrompt()) return sayWrong("prompt", "Say what you want to see.");
   const body = request();
-  import("./prompts.js").then(({ remember }) => remember(body.prompt), () => {}); // a list for the user alone
+  if (body.prompt) import("./prompts.js").then(({ remember }) => remember(body.prompt), () => {}); // a list for the user alone
   try {
     await send(body);
   } catch (error) {
@@ -220,7 +223,7 @@ export function setSeed(value) {
 
 export async function startAsk() {
   prompt.value = draft.prompt;
-  shownCode.draw(draft.language, request());
+  drawCode();
   try {
     const all = await loadModels();
     if (model) return;

@@ -19,9 +19,9 @@ export function codeBox(choose) {
   const el = h("div", { class: "code" }, h("div", { class: "code-bar" }, h("div", { role: "tablist", class: "row", "aria-label": "The same request as code" }, tabs), h("span", { class: "sp" }),
     h("button", { type: "button", class: "copy", onclick: async ({ currentTarget }) => (await import("./copy.js")).copy(shown.textContent, currentTarget) }, icon("copy"), word)), pre);
 
-  function draw(language, body) {
-    said = [language, body];
-    if (code) shown.textContent = code(language, { ...body, prompt: body.prompt || "A cat riding a bicycle" }, { base, keyed: Boolean(key.get()) });
+  function draw(language, body, example) {
+    said = [language, body, example];
+    if (code) shown.textContent = code(language, { ...body, prompt: body.prompt || example }, { base, keyed: Boolean(key.get()) });
     pre.setAttribute("aria-labelledby", `tab-${language}`);
     for (const tab of tabs) tab.setAttribute("aria-selected", String(tab.dataset.language === language));
   }

@@ -3,7 +3,7 @@ import { h, icon, iconButton, swap } from "../lib/dom.js";
 import { api, base, key, mediaUrl, thumbnail } from "../lib/api.js";
 import { confirm } from "../lib/confirm.js";
 import { code } from "../lib/code.js";
-import { bare, bytes, dayOf, elapsed, kindIcon, seconds, when } from "../lib/format.js";
+import { bare, bytes, dayOf, elapsed, kindIcon, seconds, titleOf, when } from "../lib/format.js";
 import { save } from "../lib/save.js";
 import { address, go } from "../lib/router.js";
 import { jobs, put, subscribe, unfinished } from "../lib/store.js";
@@ -19,7 +19,7 @@ const part = (title, ...content) => h("section", {}, h("h3", {}, title), ...cont
 
 function shown(job, output) {
   const address = mediaUrl(output.url), kind = output.content_type.split("/")[0];
-  if (kind === "image") return h("img", { src: address, alt: job.prompt.slice(0, 500), width: output.width, height: output.height, onerror: (event) => event.target.replaceWith(h("p", { class: "soft" }, "This picture cannot be shown here.")) });
+  if (kind === "image") return h("img", { src: address, alt: titleOf(job).slice(0, 500), width: output.width, height: output.height, onerror: (event) => event.target.replaceWith(h("p", { class: "soft" }, "This picture cannot be shown here.")) });
   if (kind === "video") return h("video", { src: address, controls: true, loop: true, playsinline: true, poster: output.poster ? mediaUrl(output.poster) : null });
   if (kind === "audio") return h("audio", { src: address, controls: true });
   const place = h("pre", { tabindex: 0 });
@@ -127,7 +127,7 @@ export function jobView(id, { close, move, output: first = 0 }) {
     swap(side, h("div", { class: "row wrap" }, h("span", { class: "status", role: "status" }, h("span", { class: `dot ${job.status}` }), job.purged_at ? "Files removed" : STATUS[job.status]), why && h("span", { class: "small warn" }, why),
       typeof job.progress === "number" && job.status === "processing" && h("span", { class: "small soft num" }, `${Math.round(job.progress * 100)} %`)),
     job.status === "failed" && h("p", { class: "note danger" }, job.error_message, job.error_code && h("span", { class: "soft" }, ` (${job.error_code})`)),
-    h("section", {}, h("h1", { class: "vh" }, "Job"), h("p", { class: "prompt", dir: "auto" }, job.prompt), action("copy", "Copy prompt", () => copy(job.prompt))),
+    h("section", {}, h("h1", { class: "vh" }, "Job"), h("p", { class: "prompt", dir: "auto" }, titleOf(job)), job.prompt && action("copy", "Copy prompt", () => copy(job.prompt))),
     h("div", { class: "row wrap" }, action("again", "Again with changes", () => again(job), "second"), unfinished(job) && action("x", "Cancel", () => cancel(job), "second"),
       ["failed", "cancelled"].includes(job.status) && action("again", "Retry", () => retry(job), "second"), output && !job.purged_at && action("save", "Download", () => save(job, at).catch(tellProblem), "second"),
       h("button", { type: "button", class: "second", "aria-pressed": String(job.favourite), onclick: () => favourite(job) }, icon("heart"), job.favourite ? "Favourite ✓" : "Favourite")),

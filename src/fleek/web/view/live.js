@@ -2,7 +2,7 @@
 import { h, icon, iconButton, patch } from "../lib/dom.js";
 import { api, post } from "../lib/api.js";
 import { kindOf } from "../lib/catalogue.js";
-import { at, count, elapsed, kindIcon, modelName, now, seconds, things, tryOf } from "../lib/format.js";
+import { at, count, elapsed, kindIcon, modelName, now, seconds, things, titleOf, tryOf } from "../lib/format.js";
 import { jobs, put, running, subscribe, unfinished } from "../lib/store.js";
 import { preview } from "./preview.js";
 import { tellProblem } from "./toast.js";
@@ -40,7 +40,7 @@ function make(job) {
   const start = preview(job.parameters?.image);
   return h("li", { "data-job": job.id },
     h("span", { class: "thumb" }, start ? h("img", { src: start, alt: "" }) : icon(job.status === "pending" ? "clock" : kindIcon(kindOf(job)))),
-    h("a", { class: "what", href: `#/jobs/${job.id}` }, h("b", { class: "cut" }, h("bdi", {}, job.prompt)), h("small", { class: "cut" })),
+    h("a", { class: "what", href: `#/jobs/${job.id}` }, h("b", { class: "cut" }, h("bdi", {}, titleOf(job))), h("small", { class: "cut" })),
     h("span", { class: "meter", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i")),
     h("time", { class: "num" }), h("span", { class: "row acts" }));
 }

@@ -1,7 +1,7 @@
 // One tile of the wall.
 import { h, icon, iconButton } from "../lib/dom.js";
 import { api, mediaUrl, thumbnail } from "../lib/api.js";
-import { bare, dayOf, elapsed, kindIcon, modelName, seconds, some } from "../lib/format.js";
+import { bare, dayOf, elapsed, kindIcon, modelName, seconds, some, titleOf } from "../lib/format.js";
 import { load } from "../lib/loading.js";
 import { save } from "../lib/save.js";
 import { put, unfinished } from "../lib/store.js";
@@ -39,14 +39,14 @@ function broken(img, whole) {
 
 function picture(job, output) {
   const small = thumbnail(output, "320"), whole = mediaUrl(output.url);
-  const img = h("img", { alt: job.prompt.slice(0, 200), decoding: "async", draggable: "false", width: output.width, height: output.height });
+  const img = h("img", { alt: titleOf(job).slice(0, 200), decoding: "async", draggable: "false", width: output.width, height: output.height });
   img.addEventListener("error", () => broken(img, small && whole), { once: true });
   return load(img, small ?? whole);
 }
 
 function video(job, output) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const el = h("video", { src: mediaUrl(output.url), muted: true, loop: true, playsinline: true, preload: output.poster ? "none" : "metadata", "aria-label": job.prompt.slice(0, 200),
+  const el = h("video", { src: mediaUrl(output.url), muted: true, loop: true, playsinline: true, preload: output.poster ? "none" : "metadata", "aria-label": titleOf(job).slice(0, 200),
     poster: output.poster ? mediaUrl(output.poster) : null });
   el.muted = true;
   if (!calm) el.dataset.plays = "1";
@@ -57,7 +57,7 @@ const kindLine = (name, ...words) => h("span", { class: "kind" }, icon(name), h(
 
 function sound(job, output) {
   const bars = output.sha256.slice(0, 48).split("").map((digit) => h("i", { vars: { v: `${15 + parseInt(digit, 16) * 5}%` } }));
-  return [kindLine("sound", h("bdi", {}, job.prompt)), h("span", { class: "wave", "aria-hidden": "true" }, bars)];
+  return [kindLine("sound", h("bdi", {}, titleOf(job))), h("span", { class: "wave", "aria-hidden": "true" }, bars)];
 }
 function player(output) {
   const audio = new Audio(), length = h("span", { class: "length num" }, seconds(output.duration_seconds));
@@ -75,16 +75,16 @@ async function words(job, place) {
   try {
     const text = await api(`download/${job.id}?index=0`, { whole: true, headers: { Range: "bytes=0-699" } }).then((answer) => answer.text());
     place.textContent = text;
-  } catch { place.textContent = job.prompt; }
+  } catch { place.textContent = titleOf(job); }
 }
 
 function plain(job) {
   if (job.purged_at) {
     const said = Object.entries(job.parameters).map(([name, value]) => `${name} ${bare(value)}`).join(" · ");
-    return [kindLine("trash", `Files were removed on ${dayOf(job.purged_at)}`), h("p", {}, h("bdi", {}, job.prompt), h("br"), h("span", { class: "soft small" }, said))];
+    return [kindLine("trash", `Files were removed on ${dayOf(job.purged_at)}`), h("p", {}, h("bdi", {}, titleOf(job)), h("br"), h("span", { class: "soft small" }, said))];
   }
   if (job.status === "failed") return [kindLine("alert", `Failed after ${some(Math.max(1, job.retry_count + 1), "try", "tries")}`), h("p", {}, job.error_message ?? job.error_code)];
-  return [kindLine(unfinished(job) ? "clock" : kindIcon(job.kind), { pending: "Waiting", processing: "Running", cancelled: "Cancelled" }[job.status] ?? "No file"), h("p", {}, h("bdi", {}, job.prompt))];
+  return [kindLine(unfinished(job) ? "clock" : kindIcon(job.kind), { pending: "Waiting", processing: "Running", cancelled: "Cancelled" }[job.status] ?? "No file"), h("p", {}, h("bdi", {}, titleOf(job)))];
 }
 
 const KINDS = { image: (job, output) => [picture(job, output)], video, audio: sound };
@@ -98,13 +98,13 @@ export function makeTile(job, { chosen, select }) {
   if (kind in KINDS) link.append(...KINDS[kind](job, output));
   else if (kind === "text") {
     const place = h("p", { class: "verse" });
-    link.append(kindLine("text", h("bdi", {}, job.prompt)), place);
+    link.append(kindLine("text", h("bdi", {}, titleOf(job))), place);
     words(job, place);
-  } else link.append(...(output ? [kindLine("panel", output.content_type), h("p", {}, h("bdi", {}, job.prompt))] : plain(job)));
-  link.setAttribute("aria-label", `${job.prompt.slice(0, 200)} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})`);
+  } else link.append(...(output ? [kindLine("panel", output.content_type), h("p", {}, h("bdi", {}, titleOf(job)))] : plain(job)));
+  link.setAttribute("aria-label", `${titleOf(job).slice(0, 200)} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})`);
   if (!isPlain && kind !== "text") {
     const facts = [modelName(job.model_name), output.width && `${output.width} × ${output.height}`, job.started_at && seconds(elapsed(job))].filter(Boolean).join(" · ");
-    link.append(h("span", { class: "veil", "aria-hidden": "true" }, h("span", { class: "cap" }, h("bdi", {}, job.prompt.slice(0, 300))), h("small", {}, facts)));
+    link.append(h("span", { class: "veil", "aria-hidden": "true" }, h("span", { class: "cap" }, h("bdi", {}, titleOf(job).slice(0, 300))), h("small", {}, facts)));
     if (output.placeholder) link.style.setProperty("background", `center / cover url("${output.placeholder}")`);
     if (job.outputs.length > 1) link.append(h("span", { class: "tag num" }, icon("image"), job.outputs.length));
     if (job.favourite) link.append(h("span", { class: "heart" }, icon("heart")));

@@ -62,6 +62,10 @@ await report({
       content: () => fal.subscribe(PRO, { input: { prompt: "[[emu:nsfw]] js snippet" } }),
     });
   },
+  async enlargesAPicture() {
+    const input = { image_url: new Blob([await readFile("picture.png")]), scale: 2 };
+    return (await fal.subscribe("nightmareai/real-esrgan", { input })).data.image.content_type;
+  },
   async uploadsAFile() {
     const file = new File([await readFile("picture.png")], "cat.png", { type: "image/png" });
     const url = await fal.storage.upload(file, { lifecycle: { expiresIn: "1d" } });
@@ -79,7 +83,7 @@ await report({
       "a file of more than 90 MiB": () => fal.storage.upload(large),
       "an empty file": () => fal.storage.upload(new Blob([])),
       "an argument that the model lacks": () => fal.run(DEV, { input: { prompt: "x", guidance_scale: 3.5 } }),
-      "a model without a prompt": () => fal.run(PRO, { input: { image_url: "https://example.com/a.png" } }),
+      "no prompt, for a model that needs one": () => fal.run(PRO, { input: { image_url: "https://example.com/a.png" } }),
       "an unknown application": () => fal.run("no such app/x", { input: { prompt: "x" } }),
     });
   },

@@ -59,6 +59,10 @@ await report({
     }
     return words;
   },
+  async enlargesAPicture() {
+    const image = await readFile("picture.png");
+    return (await replicate.run("nightmareai/real-esrgan", { input: { image, scale: 2 } })).url().protocol;
+  },
   async sendsAFile() {
     const image = await readFile("picture.png");
     const made = await replicate.run(PRO, { input: { prompt: "js snippet file", image_prompt: image } });
@@ -97,7 +101,7 @@ await report({
   },
   async isRefused() {
     return await statuses({
-      "a model without a prompt": () => replicate.run(PRO, { input: { image_prompt: "https://example.com/a.png" } }),
+      "no prompt, for a model that needs one": () => replicate.run(PRO, { input: { image_prompt: "https://example.com/a.png" } }),
       training: () => replicate.trainings.create("stability-ai", "sdxl", sdxl, { destination: "me/mine", input: {} }),
       "creation of a model": () => replicate.models.create("me", "mine", { visibility: "private", hardware: "cpu" }),
       "deployments.get": () => replicate.deployments.get("me", "mine"),

@@ -19,6 +19,7 @@ from harness import report
 PICTURE, HOOK = bytes.fromhex(sys.argv[1]), sys.argv[2]
 DEV = "fal-ai/flux/dev"  # an alias
 PRO = "black-forest-labs/flux-1.1-pro"
+UPSCALER = "nightmareai/real-esrgan"
 
 
 def subscribes_with_logs() -> Any:
@@ -133,6 +134,13 @@ def edits_a_picture() -> Any:
     return [second["image"]["content_type"], second["images"][0]["file_size"] > 0]
 
 
+def enlarges_a_picture() -> Any:
+    """With a model that has no prompt."""
+    data = fal_client.encode(PICTURE, "image/png")
+    made = fal_client.subscribe(UPSCALER, arguments={"image_url": data, "scale": 2})
+    return [made["image"]["content_type"], made["prompt"]]
+
+
 def makes_a_video() -> Any:
     """From a picture."""
     made = fal_client.subscribe(
@@ -197,7 +205,7 @@ def is_refused() -> Any:
         "an argument that the model lacks": lambda: fal_client.subscribe(
             DEV, arguments={"prompt": "x", "guidance_scale": 3.5}
         ),
-        "a model without a prompt": lambda: fal_client.subscribe(
+        "no prompt, for a model that needs one": lambda: fal_client.subscribe(
             PRO, arguments={"image_url": "https://example.com/a.png"}
         ),
         "an unknown application": lambda: fal_client.run(
@@ -222,6 +230,7 @@ CHECKS = [
     streams,
     asks_for_a_webhook,
     edits_a_picture,
+    enlarges_a_picture,
     makes_a_video,
     opens_an_own_client,
     cancels,

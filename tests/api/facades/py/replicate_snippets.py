@@ -140,6 +140,16 @@ def sends_an_open_file() -> Any:
     return [made.read()[1:4].decode(), inline.read()[1:4].decode()]
 
 
+def enlarges_a_picture() -> Any:
+    """With a model that has no prompt."""
+    made = replicate.run(
+        "nightmareai/real-esrgan", input={"image": io.BytesIO(PICTURE), "scale": 2}
+    )
+    needed = replicate.models.get("nightmareai/real-esrgan").latest_version.openapi_schema
+    schema = needed["components"]["schemas"]["Input"]
+    return [made.read()[1:4].decode(), schema["required"], "prompt" in schema["properties"]]
+
+
 def cancels() -> Any:
     """A prediction that runs."""
     made = replicate.predictions.create(
@@ -232,7 +242,7 @@ def is_refused() -> Any:
     """What Fleek does not do."""
     found: dict[str, Any] = {}
     calls = {
-        "a model without a prompt": lambda: replicate.run(
+        "no prompt, for a model that needs one": lambda: replicate.run(
             PRO, input={"image_prompt": "https://example.com/a.png"}
         ),
         "training": lambda: replicate.trainings.create(
@@ -265,6 +275,7 @@ CHECKS = [
     asks_for_a_webhook,
     feeds_one_model_with_another,
     sends_an_open_file,
+    enlarges_a_picture,
     cancels,
     lists_predictions,
     lists_models,

@@ -78,7 +78,7 @@ def _priority(value: str | None) -> int:
 
 def _prompt(value: object) -> str:
     if value is None:
-        raise refused("prompt", "missing", "Field required")
+        return ""  # the model's schema decides
     try:
         return read_prompt(value if isinstance(value, str) else "")
     except ValueError as error:

@@ -31,6 +31,7 @@ from fleek.store.jobs import JobView
 
 TAG: Final = "openai-video"
 DEFAULT_MODEL: Final = "sora-2"
+OPTIONS: Final = ("seconds", "size")
 ID: Final = re.compile(rf"(?:video_)?({JOB_ID.pattern})")
 REFERENCE: Final = re.compile(r"input_reference\[(\w+)\]")
 STATUSES: Final = {
@@ -59,7 +60,7 @@ async def create(request: Request) -> Response:
     given = fields.rest()
     said |= {name: str(given[name]) for name in ("seconds", "size") if given.get(name) is not None}
     target = await find_target(rt, said["model"])
-    done = translate(target, given, options=("seconds", "size"))
+    done = translate(target, given, options=OPTIONS)
     accepted = await accept(request, prompt, target, done, said=said, tag=TAG)
     view = JobView(accepted.job, ())
     if accepted.replayed:

@@ -17,7 +17,7 @@ from fleek.domain.errors import NotFound
 from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import signing_secrets
-from fleek.providers.base import Model, Schema
+from fleek.providers.base import PROMPT_NOTE, Model, Schema, needs_prompt
 
 COG_VERSION: Final = "0.16.0"  # clients compare it: from 0.3.9 on, a schema has its output
 SINCE: Final = "2026-01-01T00:00:00.000000Z"
@@ -163,11 +163,13 @@ def _schema(model: Model) -> dict[str, Any]:
     schema: Schema = model.schema or {"properties": {}}
     given = schema.get("properties")
     properties = given if isinstance(given, dict) else {}
+    has_prompt = schema.get(PROMPT_NOTE) != "none"
+    required = [*(["prompt"] if needs_prompt(schema) else []), *schema.get("required", [])]
     made_input = {
         "type": "object",
         "title": "Input",
-        "required": ["prompt"],
-        "properties": {"prompt": PROMPT, **properties},
+        "required": required,
+        "properties": {**({"prompt": PROMPT} if has_prompt else {}), **properties},
     }
     if model.output == "text":
         output: dict[str, Any] = TEXTS
