@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 LOCKS: Final = Path(__file__).parent / "api" / "facades" / "py"
+PROGRAM_SECONDS: Final = 1200.0
+"""When a program with a client counts as hanging: on a machine with other work it takes minutes, not seconds."""
+
 PASSED_ON: Final = ("PATH", "HOME", "PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "SSL_CERT_FILE")
 """Variables that the package index may need."""
 
@@ -36,5 +39,7 @@ def child_variables(**more: Any) -> dict[str, str]:
 
 def _run(*command: str) -> None:
     given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}  # noqa: TID251 - a child's environment
-    ran = subprocess.run(command, env=given, capture_output=True, timeout=300, check=False)  # noqa: S603 - python and pip
+    ran = subprocess.run(  # noqa: S603 - python and pip
+        command, env=given, capture_output=True, timeout=PROGRAM_SECONDS, check=False
+    )
     assert ran.returncode == 0, ran.stderr.decode()

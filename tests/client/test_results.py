@@ -94,8 +94,8 @@ async def test_the_asynchronous_client_does_the_same(
 def test_run_has_the_form_of_replicate_s_client(
     plain: Client, server: Any, a_job: Maker, done: Any
 ) -> None:
-    """The prompt is one of the inputs."""
-    server.script = [httpx2.Response(201, json=a_job()), httpx2.Response(200, json=done)]
+    """The prompt is one of the inputs; whether the model needs one is for the service to say."""
+    server.script = [httpx2.Response(201, json=a_job()), httpx2.Response(200, json=done)] * 2
 
     result = plain.run("fleek/art", input={"prompt": "a cat", "width": 64})
 
@@ -105,8 +105,10 @@ def test_run_has_the_form_of_replicate_s_client(
         "model_name": "fleek/art",
         "parameters": {"width": 64},
     }
+    plain.run("fleek/art", input={"width": 64})
+    assert json.loads(server.requests[2].content)["prompt"] == ""
     with pytest.raises(InvalidInput, match="prompt"):
-        plain.run("fleek/art", input={"width": 64})
+        plain.run("fleek/art", input={"prompt": 7})
 
 
 def test_files_among_the_parameters_are_uploaded(

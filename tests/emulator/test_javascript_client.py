@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from client_environments import PROGRAM_SECONDS
 from fleek.emulator.replicate.models import BY_NAME
 from fleek.emulator.server import Emulator
 
@@ -62,7 +63,7 @@ async def _run(directory: Path, *command: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *command, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PROGRAM_SECONDS):
         printed, complaints = await process.communicate()
     assert process.returncode == 0, complaints.decode()
     return printed.decode()

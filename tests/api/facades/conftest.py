@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from client_environments import child_variables, environment_of
+from client_environments import PROGRAM_SECONDS, child_variables, environment_of
 from facade_site import Site, running_site, site  # noqa: F401 - fixtures
 
 PROGRAMS: Final = Path(__file__).parent / "py"
@@ -49,7 +49,12 @@ def _run(
     variables = child_variables(SSL_CERT_FILE=at.ca, **env)
     try:
         ran = subprocess.run(  # noqa: S603 - our own
-            command, env=variables, cwd=folder, capture_output=True, timeout=240, check=False
+            command,
+            env=variables,
+            cwd=folder,
+            capture_output=True,
+            timeout=PROGRAM_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as late:  # the last line names the check that does not end
         raise AssertionError((late.stderr or b"").decode()) from late

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from client_environments import PROGRAM_SECONDS
 from facade_site import KEY, Site
 from fakes import PNG
 from fleek.emulator.replicate.models import BY_NAME
@@ -39,7 +40,7 @@ def _run(folder: Path, *command: str, **env: str) -> str:
         cwd=folder,
         env={**_environment(), **env},
         capture_output=True,
-        timeout=240,
+        timeout=PROGRAM_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr.decode()

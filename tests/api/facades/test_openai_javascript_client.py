@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from client_environments import PROGRAM_SECONDS
 from facade_site import KEY, Site
 from fakes import PNG
-from service_process import PATIENCE
 
 HERE = Path(__file__).parent / "openai_js"
 
@@ -120,7 +120,7 @@ def _run(folder: Path, variables: dict[str, str], *command: str) -> str:
         env={**os.environ, **variables},  # noqa: TID251 - a child's environment
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=PROGRAM_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
