@@ -35,7 +35,7 @@ $(VENV)/.boot:
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.boot pyproject.toml packages/client/pyproject.toml requirements-run.lock
-	@echo "Installing $$(grep -c '==' requirements-run.lock) packages into $(VENV), once …"
+	@echo "Installing the packages of requirements-run.lock into $(VENV), once …"
 	@$(UV) install -q --python $(PY) --require-hashes -r requirements-run.lock
 	@$(UV) install -q --python $(PY) --no-deps -e packages/client -e .
 	@touch $@

@@ -87,6 +87,23 @@ def test_6_a_failed_job_stays_and_is_tried_again(open_tab: Open, failing: Servic
     expect(row(tab, "six fails")).to_have_count(0)
 
 
+def test_6_a_dismissed_job_stays_away(open_tab: Open, failing: Service) -> None:
+    """Also when it changes later, as by a favourite that is set elsewhere."""
+    tab = open_tab(failing)
+    tab.go().wait_for_selector(".model b")
+    tab.generate("six dismissed")
+    dismissed = row(tab, "six dismissed")
+    expect(dismissed.get_by_text("Retry")).to_be_visible()
+    job_id = str(dismissed.get_attribute("data-job"))
+    dismissed.get_by_label("Dismiss").click()
+
+    failing.http.patch(f"/api/v1/jobs/{job_id}", json={"favourite": True}).raise_for_status()
+    tab.generate("six after it")
+
+    expect(row(tab, "six after it").get_by_text("Retry")).to_be_visible()  # its events come later
+    expect(dismissed).to_have_count(0)
+
+
 def test_31_each_attempt_of_a_failed_job_is_shown_with_its_error(
     open_tab: Open, failing: Service
 ) -> None:
