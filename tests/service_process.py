@@ -6,8 +6,6 @@ import os
 import select
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +18,11 @@ from uuid import UUID
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
 
+import process_template
 from backing_services import MIGRATED, Postgres, apart, free_port
+from process_template import inherited
 
 PATIENCE: Final = 120.0  # seconds
-KEPT: Final = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "VIRTUAL_ENV",
-    "COVERAGE_PROCESS_START",
-    "PYTHONPATH",
-    "TMPDIR",
-)
 SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is painted fastest
 LOOK_SECONDS: Final = 0.02  # between two polls of a condition
 
@@ -68,14 +59,13 @@ class Process:
     ) -> None:
         self.command = command
         self.log = folder / f"{command[0]}-{time.monotonic_ns()}.log"
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}  # noqa: TID251 - a child's environment
         with self.log.open("wb") as log:
-            self.popen = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", program, *command],
-                cwd=folder,
-                env={**kept, "LOG_FORMAT": "json", **env},
-                stdout=subprocess.PIPE,
-                stderr=log,
+            self.popen = process_template.start(
+                program,
+                *command,
+                folder=folder,
+                env={**inherited(), "LOG_FORMAT": "json", **env},
+                log=log,
             )
 
     @property

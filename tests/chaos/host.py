@@ -1,14 +1,15 @@
 """The emulated providers as separate processes, independent of the service."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import httpx2
 
+import process_template
 from backing_services import free_port
 from comfyworkflows import workflow_folder
+from process_template import inherited
 from service_process import PATIENCE
 
 FAL_SECONDS: Final = 45  # until an attempt must have started
@@ -29,12 +30,12 @@ class Host:
     def __init__(self, folder: Path, *, seed: int) -> None:
         self.folder = folder
         self.port = free_port()
-        command = ["-m", "fleek.emulator", "--port", str(self.port), "--seed", str(seed)]
-        self._popen = subprocess.Popen(  # noqa: S603 - this project's program
-            [sys.executable, *command, "--ledger", str(folder / "ledger.jsonl")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        options = ["--port", str(self.port), "--seed", str(seed)]
+        options += ["--ledger", str(folder / "ledger.jsonl")]
+        with Path(os.devnull).open("wb") as log:
+            self._popen = process_template.start(
+                "fleek.emulator", *options, folder=folder, env=inherited(), log=log
+            )
         assert self._popen.stdout is not None
         assert b"emulator at" in self._popen.stdout.readline()
         self._http = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)

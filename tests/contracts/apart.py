@@ -1,4 +1,4 @@
-"""Runs one case of a suite for dispatchers: ``apart.py DISPATCHER FILE CASE``.
+"""Runs one case of a suite for dispatchers: ``python -m apart DISPATCHER FILE CASE``.
 
 Warnings are errors here, too, also those raised during garbage collection.
 """
@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 from fleek.dispatch import bridge
@@ -43,4 +44,5 @@ def main(name: str, file: str, case: str) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).parents[1]))  # modules of the tests
     sys.exit(main(*sys.argv[1:]))

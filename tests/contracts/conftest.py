@@ -6,19 +6,20 @@ needs belong in `PREPARATIONS`; if its library allows one worker per process, li
 """
 
 import os
-import subprocess
-import sys
+import tempfile
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+import process_template
 from backing_services import Services
 from fleek.dispatch.base import Dispatcher
 from fleek.dispatch.embedded import EmbeddedDispatcher
 from fleek.registry import dispatchers, load, storages
 from fleek.storage.base import Storage
+from process_template import inherited
 from redisserver import RedisServer, redis, redis_server  # noqa: F401 - fixtures
 from s3server import shared_s3
 
@@ -104,14 +105,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     name = spec.params.get("dispatcher") if spec is not None else None
     if name not in APART:
         return None
-    here = Path(__file__).parent
-    done = subprocess.run(  # noqa: S603 - this project's program
-        [sys.executable, here / "apart.py", name, pyfuncitem.path, pyfuncitem.originalname],
-        env={**os.environ, "PYTHONPATH": str(here.parent)},  # noqa: TID251 - a child's environment
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    with tempfile.TemporaryFile() as log:
+        process = process_template.start(
+            "apart",
+            *(name, str(pyfuncitem.path), pyfuncitem.originalname),
+            folder=Path(__file__).parent,
+            env={**inherited(), "REDIS_URL": os.environ["REDIS_URL"]},  # noqa: TID251 - a child's environment
+            log=log,
+        )
+        written, _ = process.communicate(timeout=LIMIT_SECONDS)
+        log.seek(0)
+        assert process.returncode == 0, written.decode() + log.read().decode()
     return True

@@ -1,0 +1,267 @@
+"""Processes of a Python program, forked from one that has imported what they need.
+
+Two thirds of the time of ``python -m fleek serve`` until it is ready are imports, and the suite starts
+hundreds of processes. So each process of a run has one template: a Python that has imported the
+service and does nothing. It forks for each order and the copy runs the program, as ``python -m``
+does: with arguments, environment, folder and streams of its own, nothing of the template's but its
+modules. It becomes a child of the process that ordered it, which alone waits for its end.
+
+Where that is not possible (not Linux, an environment that the interpreter itself reads, the
+measurement of coverage), a new Python is started.
+"""
+
+import atexit
+import ctypes
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, Final
+
+READ_AT_START: Final = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_", "COVERAGE_")
+"""How the names of variables begin that are read before a program begins."""
+
+SERVICE: Final = (
+    *("fleek.server", "fleek.worker", "fleek.app", "fleek.bootstrap", "fleek.cli", "fleek.doctor"),
+    *("fleek.front.protocol", "fleek.store.migrate", "fleek.store.postgres"),
+    *("fleek.dispatch.embedded", "fleek.storage.local"),
+    *("fleek.providers.placeholder", "fleek.providers.replicate"),
+)
+IMPORTED: Final[Mapping[str, Sequence[str]]] = {
+    "fleek": SERVICE,
+    "fleek.emulator": ("fleek.emulator.server",),
+    "celery": (*SERVICE, "celery.bin.celery", "celery.apps.worker", "fleek.dispatch.celery"),
+    "apart": ("pytest", "fleek.registry", "fleek.dispatch.celery", "fleek.dispatch.dramatiq"),
+}
+"""The programs that are forked, and what their templates have imported.
+
+Others start processes themselves, or import other things.
+"""
+
+KEPT: Final = (
+    *("PATH", "HOME", "LANG", "VIRTUAL_ENV", "COVERAGE_PROCESS_START", "PYTHONPATH", "TMPDIR"),
+)
+"""Variables that processes of tests inherit."""
+
+SUBREAPER: Final = 36  # of prctl(2): orphans below this process become its children
+MOST_BYTES: Final = 1024 * 1024  # of an order
+FILES: Final = 2  # stdout and stderr
+DONE: Final = b"done"
+
+
+class Forked:
+    """A child of this process, with the part of `subprocess.Popen` that tests use."""
+
+    def __init__(self, pid: int, args: Sequence[str], stdout: IO[bytes]) -> None:
+        self.pid = pid
+        self.args = args
+        self.stdout: IO[bytes] | None = stdout
+        self.returncode: int | None = None
+        self._ended = os.pidfd_open(pid)
+        self._waiting = threading.Lock()
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs; negative is the signal that ended it."""
+        with self._waiting:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+                    os.close(self._ended)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end, and return the exit code.
+
+        Raises:
+            TimeoutExpired: It still runs after `timeout` seconds.
+        """
+        if self.poll() is None:
+            waiting = select.poll()
+            waiting.register(self._ended, select.POLLIN)
+            waiting.poll(None if timeout is None else timeout * 1000)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
+        return code
+
+    def communicate(self, *, timeout: float) -> tuple[bytes, None]:
+        """Read stdout to its end, wait, and return what was read.
+
+        Raises:
+            TimeoutExpired: It still runs after `timeout` seconds.
+        """
+        assert self.stdout is not None
+        until = time.monotonic() + timeout
+        written = b""
+        with self.stdout:
+            while select.select([self.stdout], [], [], max(until - time.monotonic(), 0))[0]:
+                part = os.read(self.stdout.fileno(), 65536)
+                if not part:
+                    break
+                written += part
+        self.wait(max(until - time.monotonic(), 0))
+        return written, None
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless it has ended."""
+        self.send_signal(signal.SIGTERM)
+
+
+def start(
+    program: str, *arguments: str, folder: Path, env: Mapping[str, str], log: IO[bytes]
+) -> "Forked | subprocess.Popen[bytes]":
+    """Start a program in a folder with exactly this environment; its stderr goes to `log`."""
+    command = [sys.executable, "-m", program, *arguments]
+    if program not in IMPORTED or not _can_fork(env):
+        return subprocess.Popen(  # noqa: S603 - our own program
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log
+        )
+    ours, theirs = os.pipe()
+    try:
+        order = {"arguments": arguments, "folder": str(folder), "env": dict(env)}
+        pid = _template(program).fork(order, [theirs, log.fileno()])
+    finally:
+        os.close(theirs)
+    return Forked(pid, command, os.fdopen(ours, "rb"))
+
+
+def inherited() -> dict[str, str]:
+    """Return the variables that a process of a test inherits."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ}  # noqa: TID251 - a child's environment
+
+
+def _can_fork(env: Mapping[str, str]) -> bool:
+    if sys.platform != "linux" or "COVERAGE_PROCESS_START" in env:
+        return False
+    return _read_at_start(env) == _read_at_start(inherited())
+
+
+def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(READ_AT_START)}
+
+
+class _Template:
+    """The template of a program, for this process; it ends with it."""
+
+    def __init__(self, program: str) -> None:
+        self._ordering = threading.Lock()
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this very file
+                [sys.executable, __file__, str(theirs.fileno()), program],
+                env=inherited(),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        self._channel.close()
+        self._process.communicate()
+
+    def fork(self, order: Mapping[str, Any], files: Sequence[int]) -> int:
+        """Return the process id of a new child of this process, which carries out the order.
+
+        Raises:
+            AssertionError: The template has failed; with what it wrote.
+        """
+        with self._ordering:
+            _adopt(1)
+            try:
+                socket.send_fds(self._channel, [json.dumps(order).encode()], files)
+                answers = {self._channel.recv(64), self._channel.recv(64)}
+            finally:
+                _adopt(0)
+        assert DONE in answers, self._failure()
+        answers.remove(DONE)
+        return int(answers.pop())
+
+    def _failure(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.read().decode()
+
+
+@cache
+def _template(program: str) -> _Template:
+    return _Template(program)
+
+
+def _adopt(orphans: int) -> None:
+    """Begin (1) or end (0) to be the parent of orphans below this process."""
+    ctypes.CDLL(None).prctl(SUBREAPER, orphans, 0, 0, 0)
+
+
+# --- the template ---------------------------------------------------------------------------------
+
+
+def _next_order(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Fork for each order, and return it in the new process only; its parent has ended then."""
+    while True:
+        data, files, _, _ = socket.recv_fds(channel, MOST_BYTES, FILES)
+        if not data:
+            os._exit(0)  # who could order has ended
+        middle = os.fork()
+        if middle == 0:
+            if pid := os.fork():
+                channel.send(str(pid).encode())
+                os._exit(0)
+            channel.close()
+            return json.loads(data), files
+        for file in files:
+            os.close(file)
+        os.waitpid(middle, 0)
+        channel.send(DONE)
+
+
+def _become(order: Mapping[str, Any], files: Sequence[int]) -> None:
+    """Make this process one that was just started."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(order["folder"])
+    os.environ.clear()  # noqa: TID251 - another process's
+    os.environ.update(order["env"])  # noqa: TID251 - another process's
+    for number, file in enumerate(files, 1):
+        os.dup2(file, number)
+        os.close(file)
+    sys.argv = ["", *order["arguments"]]  # the first is set when the program runs
+    sys.path[0] = order["folder"]  # as `python -m` does
+    for module in ("process_template", "__main__"):
+        sys.modules.pop(module, None)
+
+
+def main(channel: socket.socket, program: str) -> None:
+    """Import what a program needs, then run it for each order in a process of its own."""
+    import gc  # noqa: PLC0415 - the template's
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who ordered
+    for module in IMPORTED[program]:
+        importlib.import_module(module)
+    gc.freeze()
+    order, files = _next_order(channel)
+    _become(order, files)
+    runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
