@@ -160,7 +160,8 @@ def settings(tmp_path: Path, schema: Path, monkeypatch: pytest.MonkeyPatch) -> S
     shutil.copy(schema, tmp_path / "fleek.db")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STORAGE_PATH", str(tmp_path / "storage"))
-    return defaults(database_url=f"sqlite+aiosqlite:///{tmp_path}/fleek.db")
+    url = f"sqlite+aiosqlite:///{tmp_path}/fleek.db"
+    return defaults(database_url=url, heartbeat_seconds=timedelta(seconds=60))  # for slow machines
 
 
 @pytest.fixture

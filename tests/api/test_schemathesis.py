@@ -65,7 +65,7 @@ def test_every_response_is_described(case: Any, guarded: str) -> None:
 def narrow(guarded: str) -> Mapping[str, str]:
     """Return a key for each scope, with all scopes but this one and `admin`."""
     keys = {}
-    with httpx2.Client(base_url=guarded, headers={"X-API-Key": ADMIN_KEY}) as http:
+    with httpx2.Client(base_url=guarded, headers={"X-API-Key": ADMIN_KEY}, timeout=60) as http:
         for scope in Scope:
             others = [other for other in Scope if other not in {scope, Scope.ADMIN}]
             body = {"name": "narrow", "tenant": "narrow", "scopes": others}

@@ -85,7 +85,9 @@ async def test_the_receiver_in_node_verifies(tmp_path: Path) -> None:
     try:
         async with asyncio.timeout(PATIENCE):
             assert b"listening" in await process.stdout.readline()
-            async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            async with httpx2.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE
+            ) as client:
                 found = await verdicts(client, secret)
             logged = await process.stdout.readline()
     finally:

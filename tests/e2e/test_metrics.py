@@ -7,7 +7,7 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from backing_services import free_port
-from service_process import SMALL, Service
+from service_process import PATIENCE, SMALL, Service
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 Scrape = Mapping[Series, float]
@@ -16,7 +16,11 @@ TEXT = {"Accept": "text/plain"}
 
 def scraped(port: int) -> tuple[Scrape, set[Series]]:
     """Return all samples of a process, and which of them are counters."""
-    text = httpx2.get(f"http://127.0.0.1:{port}/metrics", headers=TEXT).raise_for_status().text
+    text = (
+        httpx2.get(f"http://127.0.0.1:{port}/metrics", headers=TEXT, timeout=PATIENCE)
+        .raise_for_status()
+        .text
+    )
     values: dict[Series, float] = {}
     counters = set()
     for family in text_string_to_metric_families(text):
@@ -46,7 +50,9 @@ def test_counters_add_up_and_gauges_of_the_database_are_the_same(service: Servic
     service.submit_many(3, parameters=SMALL)
     for _ in range(2):
         url = f"http://127.0.0.1:{other}/api/v1/generate"
-        httpx2.post(url, json={"prompt": "x", "parameters": SMALL}).raise_for_status()
+        httpx2.post(
+            url, json={"prompt": "x", "parameters": SMALL}, timeout=PATIENCE
+        ).raise_for_status()
     assert service.settle(seconds=120)["completed"] == 5
     after = [scraped(port) for port in ports]
 

@@ -91,7 +91,7 @@ async def test_a_decompression_bomb_in_place_of_json(emulator: Emulator) -> None
     url = f"{emulator.api_url}/predictions"
 
     async with (
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
         client.stream("POST", url, json=body, headers=headers) as response,
     ):
         size = int(response.headers["content-length"])

@@ -48,13 +48,19 @@ async def test_the_ledger_survives_a_kill(tmp_path: Path) -> None:
     """Rows are written before the response; an incomplete last line is skipped."""
     path = tmp_path / "ledger.jsonl"
     plan = Plan(queue_seconds=0, predict_seconds=60)
-    async with serve(plan, ledger=path) as first, httpx2.AsyncClient(headers=HEADERS) as api:
+    async with (
+        serve(plan, ledger=path) as first,
+        httpx2.AsyncClient(headers=HEADERS, timeout=60) as api,
+    ):
         made = [(await api.post(f"{first.api_url}/predictions", json=BODY)).json() for _ in "ab"]
         await api.post(made[0]["urls"]["cancel"])
         torn = tmp_path / "torn.jsonl"
         torn.write_text(path.read_text() + '{"row":"predi')  # as the kernel sees it now
 
-    async with serve(plan, ledger=torn) as second, httpx2.AsyncClient(headers=HEADERS) as api:
+    async with (
+        serve(plan, ledger=torn) as second,
+        httpx2.AsyncClient(headers=HEADERS, timeout=60) as api,
+    ):
         again = await api.post(f"{second.api_url}/predictions", json=BODY)
         statuses = [
             (await api.get(f"{second.api_url}/predictions/{row['id']}")).json()["status"]

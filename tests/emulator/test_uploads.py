@@ -53,7 +53,7 @@ async def test_a_signed_address_needs_no_token(
     query = {"owner": "me", "expiry": expiry, "signature": base64.b64encode(digest).decode()}
     url = f"{made['urls']['get']}/download"
 
-    async with httpx2.AsyncClient() as stranger:
+    async with httpx2.AsyncClient(timeout=60) as stranger:
         fresh = await stranger.get(url, params=query)
         forged = await stranger.get(url, params=query | {"owner": "you"})
         emulator.account.clock.advance(61)

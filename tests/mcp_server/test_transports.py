@@ -12,7 +12,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from backing_services import free_port
-from service_process import SMALL, Service, delay, running
+from service_process import PATIENCE, SMALL, Service, delay, running
 
 KEY: Final = "k" * 32
 
@@ -69,7 +69,10 @@ async def test_stdio_makes_a_picture_and_reports_progress(service: Service) -> N
 
     assert tools == {"submit", "status", "wait", "list", "cancel", "models", "upload"}
     assert done["status"] == "completed"
-    assert httpx2.get(done["files"][0]["url"]).headers["content-type"] == "image/png"
+    assert (
+        httpx2.get(done["files"][0]["url"], timeout=PATIENCE).headers["content-type"]
+        == "image/png"
+    )
     assert seen == sorted(set(seen))
     assert seen[-1] == 1.0
 
@@ -104,7 +107,10 @@ async def test_over_http_each_caller_uses_its_own_key(service: Service) -> None:
     async with on_http(port, key="x") as client:
         result: Any = await client.call_tool("submit", {"prompt": "A cat"})
     page = httpx2.post(
-        f"http://127.0.0.1:{port}/mcp", json={}, headers={"origin": "https://evil.example"}
+        f"http://127.0.0.1:{port}/mcp",
+        json={},
+        headers={"origin": "https://evil.example"},
+        timeout=PATIENCE,
     )
 
     assert result.is_error

@@ -13,7 +13,7 @@ from facade_site import KEY, Site
 from fakes import PNG
 from fleek.domain.job import Job, Status
 from fleek.store import listing
-from service_process import until
+from service_process import PATIENCE, until
 
 FLUX: Final = "black-forest-labs/flux-schnell"
 
@@ -39,7 +39,9 @@ def check(run_program: RunProgram, site: Site) -> Check:
 def plain(site: Site) -> Generator[httpx2.Client]:
     """Open a client that adds nothing."""
     headers = {"Authorization": f"Bearer {KEY}"}
-    with httpx2.Client(base_url=f"{site.base}/openai/v1", headers=headers) as client:
+    with httpx2.Client(
+        base_url=f"{site.base}/openai/v1", headers=headers, timeout=PATIENCE
+    ) as client:
         yield client
 
 
