@@ -83,7 +83,7 @@ contracts: $(VENV)/.dev ## Who may import whom
 	@$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
-	@$(BIN)/pytest -n $(CORES) --dist worksteal -m "$(QUICK)" --hypothesis-profile=quick $(T)
+	@$(BIN)/pytest -n $(CORES) --dist worksteal -m "$(QUICK)" --hypothesis-profile=quick -p no:schemathesis $(T)
 
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
 	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)

@@ -45,6 +45,7 @@ REAL: Final[Mapping[str, frozenset[str]]] = {
 }
 """Parameters of fixtures that need their own server."""
 SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
+BROWSER: Final = Path(__file__).parent / "browser"  # all of it has this marker
 MEMORY: Final = Path("/dev/shm")  # an in-memory file system on Linux
 SELDOM: Final = (10_000, 20, 50)
 """How often to look for garbage: as the service does, see `fleek.worker.tune_gc`."""
@@ -88,9 +89,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Skip files that the quick run does not need and that are slow to collect."""
-    quick = "not full" in config.option.markexpr
-    return True if quick and collection_path.name in SLOW_TO_COLLECT else None
+    """Skip files that the run needs nothing of, and that are slow to collect."""
+    wanted = config.option.markexpr
+    if "not browser" in wanted and collection_path == BROWSER:
+        return True
+    return True if "not full" in wanted and collection_path.name in SLOW_TO_COLLECT else None
 
 
 def pytest_collection_finish() -> None:
