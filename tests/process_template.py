@@ -4,7 +4,8 @@ Two thirds of the time of ``python -m fleek serve`` until it is ready are import
 hundreds of processes. So each process of a run has one template: a Python that has imported the
 service and does nothing. It forks for each order and the copy runs the program, as ``python -m``
 does: with arguments, environment, folder and streams of its own, nothing of the template's but its
-modules. It becomes a child of the process that ordered it, which alone waits for its end.
+modules and the seed of its hashes. It becomes a child of the process that ordered it, which alone
+waits for its end.
 
 Where that is not possible (not Linux, an environment that the interpreter itself reads, the
 measurement of coverage), a new Python is started.
