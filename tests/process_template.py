@@ -170,6 +170,7 @@ class _Template:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this very file
                 [sys.executable, __file__, str(theirs.fileno()), program],
+                cwd=Path(__file__).parent,
                 env=inherited(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
