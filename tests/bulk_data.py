@@ -94,15 +94,21 @@ INSERTS: Final = (
 
 
 async def insert_jobs(url: str, *, rows: int = ROWS) -> None:
-    """Fill a database with jobs, attempts, events, files, workers and counters."""
+    """Fill a database with jobs, attempts, events, files, workers and counters.
+
+    It takes as long as it takes: a busy machine needs a minute for one of these statements.
+    """
     async with open_database(url) as db:
         await migrate(db)
         words = _words(WORDS[db.kind], rows)
         for insert in INSERTS:
             async with db.write() as tx:
+                if db.kind == "postgresql":
+                    await tx.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 await tx.exec_driver_sql(Template(insert).substitute(words))
         if db.kind == "postgresql":  # as autovacuum does
             async with db.read() as tx:
+                await tx.exec_driver_sql("SET statement_timeout = 0")
                 await tx.execute(text("VACUUM ANALYZE"))
 
 

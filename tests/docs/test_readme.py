@@ -14,7 +14,8 @@ from service_process import Service, delay, running, until
 @pytest.fixture
 def service(_full_suite: None, tmp_path: Path) -> Generator[Service]:
     """Yield a healthy service in which no lease expires."""
-    with running(tmp_path, **delay("0.1"), HEARTBEAT_SECONDS="60") as opened:
+    busy = {"HEARTBEAT_SECONDS": "60", "MAX_WRITE_WAIT_SECONDS": "120"}  # a machine may be
+    with running(tmp_path, **delay("0.1"), **busy) as opened:
         opened.serve()
         until(lambda: healthy(opened), why=opened.tails)
         yield opened

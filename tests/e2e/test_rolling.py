@@ -178,6 +178,7 @@ def deploy(
         HEARTBEAT_SECONDS="1",
         REPLICATE_MOCK_DELAY_MIN="0.2",
         REPLICATE_MOCK_DELAY_MAX="1.5",
+        MAX_WRITE_WAIT_SECONDS="120",  # a busy machine is not what this is about
     ) as service:
         yield Deploy(service, new)
 
