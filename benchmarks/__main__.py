@@ -1,21 +1,29 @@
-"""Run the measures, print the table and write it to ``benchmarks/RESULTS.md``."""
+"""Run the measures, print the table and write it to ``benchmarks/RESULTS.md``.
+
+It ends in time whatever else the machine does: each measure has a share of what is left, by its weight,
+and is broken off when that is used up; the table says so.
+"""
 
 import argparse
 import os
 import platform
+import signal
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from benchmarks.api import busy, requests
-from benchmarks.databases import opened
-from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row
+from benchmarks.databases import Databases, opened
+from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row, Scale
 from benchmarks.jobs import counts, crowd, jobs
 from benchmarks.start import start
 
+SHORTEST: Final = 5.0  # seconds of a measure
 RESULTS: Final = Path(__file__).parent / "RESULTS.md"
 KINDS: Final = ("sqlite", "postgres")
 LIBRARIES: Final = (
@@ -30,18 +38,24 @@ MEASURES: Final[dict[str, Measure]] = {
     "crowd": crowd,
     "start": start,
 }
+WEIGHTS: Final = {"requests": 2, "busy": 2, "jobs": 5, "counts": 2, "crowd": 2, "start": 2}
+"""Of the time that is left."""
 
 
 def main() -> None:
     """Run what was asked for."""
     asked = _arguments()
     scale = QUICK if asked.quick else FULL
+    end = time.monotonic() + scale.total
+    todo = [(kind, name) for kind in asked.database or KINDS for name in asked.only or MEASURES]
     rows: list[Row] = []
     print(HEAD)
     for kind in asked.database or KINDS:
         with opened(kind) as databases:
-            for name in asked.only or MEASURES:
-                for row in MEASURES[name](databases, scale):
+            while todo and todo[0][0] == kind:
+                weight = WEIGHTS[todo[0][1]] / sum(WEIGHTS[name] for _, name in todo)
+                seconds = max(weight * (end - time.monotonic()), SHORTEST)
+                for row in _measured(todo.pop(0)[1], databases, scale, seconds):
                     rows.append(row)
                     print(row, flush=True)
     if not asked.only and not asked.database:
@@ -49,6 +63,35 @@ def main() -> None:
         text = _document(rows, quick=asked.quick) + mark + others  # of other programs: they stay
         RESULTS.write_text(text, encoding="utf-8")
         print(f"\nWritten to {RESULTS.name}.")
+
+
+class OutOfTime(Exception):
+    """A measure has used its share of the time."""
+
+
+def _measured(name: str, databases: Databases, scale: Scale, seconds: float) -> Iterator[Row]:
+    """Yield the lines of one measure, or what was measured when its time was over."""
+    try:
+        with _within(seconds):
+            yield from MEASURES[name](databases, scale)
+    except OutOfTime:
+        yield Row(name, databases.kind, f"broken off after {seconds:.0f} s: the machine was busy")
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` where the block is after so many seconds; what it has opened is closed."""
+
+    def ring(*_: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _arguments() -> argparse.Namespace:

@@ -20,10 +20,29 @@ class Scale:
     jobs: int  # in one turn
     idle: float  # seconds
     crowd: int  # jobs in flight at once
+    total: float  # seconds of all measures together, the ends of the measured processes left out
 
 
-FULL: Final = Scale(rounds=5, patience=40, requests=2000, seconds=8, jobs=100, idle=8, crowd=1000)
-QUICK: Final = Scale(rounds=1, patience=5, requests=500, seconds=4, jobs=30, idle=2, crowd=100)
+FULL: Final = Scale(
+    rounds=5,
+    patience=40,
+    requests=2000,
+    seconds=8,
+    jobs=100,
+    idle=8,
+    crowd=1000,
+    total=540,
+)
+QUICK: Final = Scale(
+    rounds=1,
+    patience=5,
+    requests=500,
+    seconds=4,
+    jobs=30,
+    idle=2,
+    crowd=100,
+    total=100,
+)
 
 
 @dataclass

@@ -5,8 +5,8 @@ A span holds ids, names, sizes and statuses: no prompt, no path, no address, no 
 """
 
 import re
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}
 """A trace context as W3C Trace Context 1 writes it; https://www.w3.org/TR/trace-context/."""
 
 _propagator: Final = TraceContextTextMapPropagator()
-_tracer: trace.Tracer = trace.NoOpTracer()
+_tracer: trace.Tracer | None = None  # nothing is recorded
 
 
 def use(provider: trace.TracerProvider) -> None:
@@ -58,15 +58,16 @@ def export_to(endpoint: str, *, service: str) -> Callable[[], None]:
     return provider.shutdown
 
 
-@contextmanager
 def span(
     name: str,
     *,
     parent: str | None = None,
     kind: SpanKind = SpanKind.INTERNAL,
     **attributes: Any,
-) -> Generator[Span]:
+) -> AbstractContextManager[Span]:
     """Record what happens in a block.
+
+    A library's span that records nothing still costs 2 % of a job, so without an exporter there is none.
 
     Args:
         name: Of few values: no ids.
@@ -74,12 +75,35 @@ def span(
         kind: Whether it receives or sends a request.
         attributes: ``__`` in a name stands for a dot; None is left out.
     """
+    if _tracer is None:
+        return _UNRECORDED if parent is None else _unrecorded(parent)
+    return _recorded(_tracer, name, parent=parent, kind=kind, attributes=attributes)
+
+
+_UNRECORDED: Final = nullcontext(trace.INVALID_SPAN)
+
+
+@contextmanager
+def _unrecorded(parent: str) -> Generator[Span]:
+    with _within(parent):
+        yield trace.INVALID_SPAN
+
+
+@contextmanager
+def _recorded(
+    tracer: trace.Tracer,
+    name: str,
+    *,
+    parent: str | None,
+    kind: SpanKind,
+    attributes: Mapping[str, Any],
+) -> Generator[Span]:
     given = {
         key.replace("__", "."): value for key, value in attributes.items() if value is not None
     }
     with (
         _within(parent),
-        _tracer.start_as_current_span(
+        tracer.start_as_current_span(
             name,
             kind=kind,
             attributes=given,

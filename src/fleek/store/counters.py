@@ -48,11 +48,13 @@ class JobCounts:
         return self.by_status[Status.PROCESSING]
 
 
+SUMS: Final = select(CounterRow.status, func.sum(CounterRow.jobs)).group_by(CounterRow.status)
+
+
 async def count_jobs(db: Database, *, now: datetime) -> JobCounts:
     """Return the number of jobs by status, from counters, not from a scan."""
-    sums = select(CounterRow.status, func.sum(CounterRow.jobs)).group_by(CounterRow.status)
     async with db.read() as tx:
-        found = {Status(status): int(jobs) for status, jobs in await tx.execute(sums)}
+        found = {Status(status): int(jobs) for status, jobs in await tx.execute(SUMS)}
         since = await first_run(tx, FIRST_DUE, await _pending_providers(tx), now=now)
     return JobCounts(
         by_status={status: found.get(status, 0) for status in Status},

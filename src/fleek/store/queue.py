@@ -16,6 +16,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     CompoundSelect,
+    Executable,
     Select,
     and_,
     bindparam,
@@ -109,6 +110,16 @@ FIRST_DUE: Final = _by_priority(JobRow.run_at, where=_DUE, limit=1)
 FIRST_LATER: Final = _by_priority(JobRow.run_at, where=JobRow.run_at > bindparam("now"), limit=1)
 
 
+def _uncollected(which: ColumnElement[bool]) -> Executable:
+    """Return jobs that wait to be collected and are due, longest due first."""
+    waits = (JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), _DUE)
+    found = select(JobRow.id, JobRow.run_at).where(*waits, which)
+    return found.order_by(JobRow.run_at).limit(_MOST)
+
+
+UNCOLLECTED: Final = _uncollected(JobRow.collects == 0)
+POSTPONED: Final = _uncollected(JobRow.collects > 0)
+
 NEXT_PROVIDER: Final = (
     select(JobRow.provider)
     .where(JobRow.status == PENDING, JobRow.provider > bindparam("after"))
@@ -195,19 +206,10 @@ async def uncollected(
 
     Either those that were `postponed`, or those that are tried for the first time.
     """
-    statement = (
-        select(JobRow.id, JobRow.run_at)
-        .where(
-            JobRow.stage == COLLECTING,
-            JobRow.worker_id.is_(None),
-            JobRow.run_at <= now,
-            JobRow.collects > 0 if postponed else JobRow.collects == 0,
-        )
-        .order_by(JobRow.run_at)
-        .limit(limit)
-    )
+    statement = POSTPONED if postponed else UNCOLLECTED
     async with db.read() as tx:
-        return {JobId(found): run_at for found, run_at in await tx.execute(statement)}
+        found = await tx.execute(statement, {"now": now, "most": limit})
+        return {JobId(job_id): run_at for job_id, run_at in found}
 
 
 async def postponed(db: Database) -> Mapping[str, int]:

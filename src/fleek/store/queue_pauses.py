@@ -41,12 +41,15 @@ class QueuePause:
         return self.provider in {EVERY, provider} and self.model in {EVERY, model}
 
 
+PAUSES: Final = select(QueuePauseRow.provider, QueuePauseRow.model, QueuePauseRow.since).order_by(
+    QueuePauseRow.since
+)
+
+
 async def read(db: Database) -> Sequence[QueuePause]:
     """Return all pauses, the longest first."""
-    statement = select(QueuePauseRow.provider, QueuePauseRow.model, QueuePauseRow.since)
     async with db.read() as tx:
-        found = await tx.execute(statement.order_by(QueuePauseRow.since))
-        return [QueuePause(*row) for row in found]
+        return [QueuePause(*row) for row in await tx.execute(PAUSES)]
 
 
 async def pause(

@@ -3,12 +3,37 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
 from fleek.store.tables import JobRow, RoleRow, WorkerRow
+
+# Loops ask these all the time, and to make a statement takes longer than to run it.
+RUNNING: Final = (
+    select(
+        WorkerRow.id,
+        WorkerRow.host,
+        WorkerRow.pid,
+        WorkerRow.version,
+        WorkerRow.slots,
+        WorkerRow.started_at,
+        WorkerRow.heartbeat_at,
+    )
+    .where(WorkerRow.ended_at.is_(None))
+    .order_by(WorkerRow.started_at)
+)
+ENDED_HOLDERS: Final = (
+    select(JobRow.worker_id, func.coalesce(WorkerRow.resigned, False))
+    .distinct()
+    .join(WorkerRow, WorkerRow.id == JobRow.worker_id, isouter=True)
+    .where(
+        JobRow.worker_id.is_not(None),
+        or_(WorkerRow.id.is_(None), WorkerRow.ended_at.is_not(None)),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +122,8 @@ async def alive(db: Database, *, since: datetime) -> list[Worker]:
 
 async def running(db: Database) -> list[Worker]:
     """Return workers that have not ended, the oldest first."""
-    statement = (
-        select(
-            WorkerRow.id,
-            WorkerRow.host,
-            WorkerRow.pid,
-            WorkerRow.version,
-            WorkerRow.slots,
-            WorkerRow.started_at,
-            WorkerRow.heartbeat_at,
-        )
-        .where(WorkerRow.ended_at.is_(None))
-        .order_by(WorkerRow.started_at)
-    )
     async with db.read() as tx:
-        return [Worker(**row) for row in (await tx.execute(statement)).mappings()]
+        return [Worker(**row) for row in (await tx.execute(RUNNING)).mappings()]
 
 
 async def held_jobs(db: Database) -> dict[WorkerId, int]:
@@ -134,19 +146,10 @@ async def ended_holders(db: Database) -> list[Ended]:
 
     Also those that claimed a job after their end: a late process, or a commit that was under way.
     """
-    statement = (
-        select(JobRow.worker_id, func.coalesce(WorkerRow.resigned, False))
-        .distinct()
-        .join(WorkerRow, WorkerRow.id == JobRow.worker_id, isouter=True)
-        .where(
-            JobRow.worker_id.is_not(None),
-            or_(WorkerRow.id.is_(None), WorkerRow.ended_at.is_not(None)),
-        )
-    )
     async with db.read() as tx:
         return [
             Ended(WorkerId(worker_id), resigned)
-            for worker_id, resigned in await tx.execute(statement)
+            for worker_id, resigned in await tx.execute(ENDED_HOLDERS)
             if worker_id is not None
         ]
 
