@@ -1,6 +1,5 @@
 const number = new Intl.NumberFormat();
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const date = new Intl.DateTimeFormat(undefined, { dateStyle: "full" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long" });
 let ahead = 0; // of the server's clock, in milliseconds
@@ -25,23 +24,6 @@ export function seconds(value) {
 
 export const elapsed = (job) =>
   ((job.completed_at ? Date.parse(job.completed_at) : now()) - Date.parse(job.started_at ?? job.created_at)) / 1000;
-
-export function bytes(size) {
-  if (size === null || size === undefined) return "";
-  const units = ["bytes", "KB", "MB", "GB", "TB"];
-  let at = 0;
-  while (size >= 1000 && at < 4) { size /= 1000; at += 1; }
-  return `${at ? size.toFixed(size < 10 ? 1 : 0) : size} ${units[at]}`;
-}
-
-export const day = (text) => text.slice(0, 10);
-export function dayName(key) {
-  const today = new Date(now()).toISOString().slice(0, 10);
-  const yesterday = new Date(now() - 864e5).toISOString().slice(0, 10);
-  if (key === today) return "Today";
-  if (!/^\d/.test(key)) return key;
-  return key === yesterday ? "Yesterday" : date.format(new Date(`${key}T12:00:00Z`));
-}
 
 export function at(text) {
   const time = new Date(text);

@@ -1,7 +1,7 @@
 // Files as inputs: chosen, dropped, pasted; from a former job; by address. Masks are painted.
 import { h, iconButton, swap } from "../lib/dom.js";
 import { api } from "../lib/api.js";
-import { bytes } from "../lib/format.js";
+import { bytes } from "../lib/bytes.js";
 import { pictures, preview, previews } from "./preview.js";
 
 export async function upload(file) {

@@ -1,7 +1,8 @@
 // The wall: all jobs of a filter behind one scrollbar; only what is near the view is in the document.
 import { h, later, patch, swap } from "../lib/dom.js";
 import { api, base } from "../lib/api.js";
-import { count, day, dayName } from "../lib/format.js";
+import { day, dayName } from "../lib/days.js";
+import { count } from "../lib/format.js";
 import { justify, rowOf, within } from "../lib/layout.js";
 import { jobs, put, subscribe } from "../lib/store.js";
 import { empty, skeleton } from "./empty.js";

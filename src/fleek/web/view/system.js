@@ -1,6 +1,7 @@
 import { h, swap } from "../lib/dom.js";
 import { api, raw } from "../lib/api.js";
-import { bytes, count, now, seconds, some, when } from "../lib/format.js";
+import { bytes } from "../lib/bytes.js";
+import { count, now, seconds, some, when } from "../lib/format.js";
 import { fact } from "./fact.js";
 import { operatorPauses, providerPauses } from "./pauses.js";
 import { inWords, state } from "./state.js";
