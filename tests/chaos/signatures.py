@@ -13,16 +13,17 @@ Chunk = tuple[bytes, bytes]
 def unsigned(content: bytes) -> bytes:
     """Return a file without its manifest; a PNG or a RIFF file, others are returned as they are."""
     if content.startswith(PNG):
-        chunks = _without(_png(content), b"caBX")
-        return PNG + b"".join(chunk for _, chunk in chunks)
+        return PNG + b"".join(_without(_png(content), b"caBX"))
     if content.startswith(b"RIFF"):
-        body = b"".join(chunk for _, chunk in _without(_riff(content), b"C2PA"))
-        return b"RIFF" + (len(body) + 4).to_bytes(4, "little") + content[8:HEADER] + body
+        body = b"".join(_without(_riff(content), b"C2PA"))
+        removed = len(content) - HEADER - len(body)  # what follows the last chunk stays
+        size = int.from_bytes(content[4:8], "little") - removed
+        return b"RIFF" + size.to_bytes(4, "little") + content[8:HEADER] + body
     return content
 
 
-def _without(chunks: Iterator[Chunk], kind: bytes) -> Iterator[Chunk]:
-    return (chunk for chunk in chunks if chunk[0] != kind)
+def _without(chunks: Iterator[Chunk], kind: bytes) -> Iterator[bytes]:
+    return (chunk for named, chunk in chunks if named != kind)
 
 
 def _png(content: bytes) -> Iterator[Chunk]:

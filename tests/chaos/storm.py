@@ -234,7 +234,10 @@ def _watching(rig: Rig) -> Generator[None]:
 def _spell(rig: Rig, storm: Storm, name: str) -> None:
     """Begin a spell of more faults; with no name, end it."""
     hung = storm.several and storm.wild
-    rig.host.plan(**faults.plan(genuine=storm.wild, long=storm.long, spell=name, hung=hung))
+    plan = faults.plan(genuine=storm.wild, long=storm.long, spell=name, hung=hung)
+    if storm.signed:  # C2PA leaves out what follows the end of a file
+        plan["rates"].pop("output_padded", None)
+    rig.host.plan(**plan)
 
 
 @dataclass(slots=True)

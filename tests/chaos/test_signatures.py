@@ -29,8 +29,9 @@ async def test_a_file_without_its_manifest_is_the_original(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", ["png", "webp", "wav", "jpg"])
-def test_a_file_that_is_not_signed_stays_as_it_is(kind: str) -> None:
-    """Any type."""
-    content = render("a cat", kind)
+@pytest.mark.parametrize("behind", [b"", bytes(512)])
+def test_a_file_that_is_not_signed_stays_as_it_is(kind: str, behind: bytes) -> None:
+    """Any type, also with zeros behind its end."""
+    content = render("a cat", kind) + behind
 
     assert unsigned(content) == content
