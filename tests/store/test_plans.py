@@ -85,7 +85,7 @@ BIG: Final = frozenset(
 UNASKED: Final = {
     "ix_media_attempt",  # SQLite shows how it checks a removed reference
     # of a few rows, which PostgreSQL may scan or not
-    *("pk_budgets", "pk_clock", "pk_endpoints", "pk_tenants"),
+    *("ix_bulk_open", "pk_budgets", "pk_clock", "pk_endpoints", "pk_tenants"),
 }
 
 REFERENCES: Final = {
@@ -295,7 +295,7 @@ CALLS: Final[Mapping[str, tuple[Callable[[Database], Awaitable[Any]], str]]] = {
     "outlook": (
         outlook.waiting_kinds,
         """ix_jobs_due ix_jobs_uncollected ix_jobs_held ix_attempts_bound ix_jobs_routed
-        ix_job_inputs_waiting ix_deliveries_due ix_bulk_open ix_jobs_purging ix_uploads_being_removed""",
+        ix_job_inputs_waiting ix_deliveries_due ix_jobs_purging ix_uploads_being_removed""",
     ),
     "held by each": (workers.held_jobs, "ix_jobs_held"),
     "overdue": (lambda db: jobs.overdue(db, now=START, limit=99), "ix_jobs_deadline"),
