@@ -74,6 +74,10 @@ PRECISE: Final[Mapping[str, tuple[type[FleekError], str]]] = {
         "The job has no paid result: it was cancelled, it goes on, or no prediction succeeded.",
     ),
     "upload_in_use": (errors.Conflict, "A job that has not ended refers to the upload."),
+    "upload_exists": (
+        errors.Conflict,
+        "Another file has the id that was reserved for this upload.",
+    ),
     "unknown_upload": (errors.InvalidInput, "The upload that a parameter names is not there."),
     "unknown_job": (errors.InvalidInput, "The job whose output a parameter names is not there."),
     "unknown_output": (errors.InvalidInput, "That job has no output with this index."),
