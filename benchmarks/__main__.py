@@ -38,7 +38,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "crowd": crowd,
     "start": start,
 }
-WEIGHTS: Final = {"requests": 2, "busy": 2, "jobs": 5, "counts": 2, "crowd": 2, "start": 2}
+WEIGHTS: Final = {"requests": 2, "busy": 3, "jobs": 9, "counts": 2, "crowd": 2, "start": 2}
 """Of the time that is left."""
 
 
