@@ -72,7 +72,7 @@ async def test_an_incomplete_body_times_out(serving: Serving, data: bytes) -> No
 
 async def test_a_body_is_asked_for(serving: Serving) -> None:
     """Some clients, such as curl, wait for that before they send a large one."""
-    request = HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n{}"
+    request = HEAD + b"Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n[]"
 
     async with serving() as service:
         answer = await service.exchange(request)
