@@ -11,7 +11,7 @@ import pytest
 from mcp import Client
 from pydantic import SecretStr
 
-from fakes import PNG
+from fakes import PNG, FakeProvider
 from fleek.client import AsyncClient
 from fleek.engine.runtime import Runtime
 from fleek.mcp_server.tools import Tools, server_of
@@ -141,3 +141,18 @@ async def test_a_key_that_is_refused_is_an_error_of_the_tool(rt: Runtime) -> Non
         said = await refused(client, "submit", prompt="A cat")
 
     assert "unauthorized" in said
+
+
+async def test_a_model_that_needs_no_prompt_is_given_none(
+    rt: Runtime, provider: FakeProvider
+) -> None:
+    """Another one is refused, and the language model reads which field is missing."""
+    form = {"type": "object", "properties": {"image": {"type": "string"}}}
+    async with agent(rt) as client:
+        provider.parameters = {**form, "x-prompt": "none"}
+        job = await called(client, "submit", parameters={"image": "https://example.com/a.png"})
+        provider.parameters = dict(form)
+        told = await refused(client, "submit")
+
+    assert (job["prompt"], job["status"]) == ("", "pending")
+    assert "prompt" in told
