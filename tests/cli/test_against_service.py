@@ -174,6 +174,14 @@ def test_a_refused_parameter_is_exit_2(shell: Shell) -> None:
     assert list(shell.folder.iterdir()) == []
 
 
+def test_a_prompt_that_the_model_needs_is_exit_2(shell: Shell) -> None:
+    """Without one, models such as those that enlarge a picture run; this one does not."""
+    done = shell.run("generate", "")
+
+    assert done.returncode == 2
+    assert "the model needs a prompt" in done.stderr
+
+
 def test_a_timeout_is_exit_5(shell: Shell) -> None:
     """The job continues."""
     ended = shell.run("generate", "a cat", "--timeout", "0.1", *LATER)
