@@ -21,7 +21,7 @@ from scripts.draw_diagrams import DIAGRAM, drawing
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = (
     *("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "GUARANTEES.md", "CHANGELOG.md"),
-    "SECURITY.md",
+    *("SECURITY.md", "benchmarks/RESULTS.md"),
 )
 CONFIG: Final = """
 [project]
@@ -83,6 +83,7 @@ def build(target: Path) -> None:
         (work / "zensical.toml").write_text(CONFIG)
         shutil.copytree(ROOT / "docs", pages / "docs")
         for page in PAGES:
+            (pages / page).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / page, pages / page)
         (pages / "diagrams.css").write_text(SHEET)
         for copied in sorted(pages.rglob("*.md")):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from backing_services import free_port
 from fleek import server, worker
 from fleek.domain.errors import DatabaseUnavailable, HostError, StorageFull
 from fleek.engine.clock import Clock
@@ -49,3 +50,11 @@ def test_the_backlog_holds_thousands_of_connections(settings: Settings) -> None:
     config = server._config(settings, SimpleNamespace(state=state))
 
     assert config.backlog >= 4096  # what Linux allows, unless net.core.somaxconn is changed
+
+
+def test_no_program_inherits_the_port(settings: Settings) -> None:
+    """Those that outlive a killed service for a moment must not keep the next one from its port."""
+    changed = settings.model_copy(update={"api_port": free_port()})
+
+    with server._listen(changed) as listener:
+        assert not listener.get_inheritable()

@@ -174,5 +174,4 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(
             f"API_PORT={settings.api_port}: cannot listen on {settings.api_host}: {error.strerror}"
         ) from error
-    listener.set_inheritable(True)
     return listener

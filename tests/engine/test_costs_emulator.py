@@ -35,7 +35,15 @@ PRICE: Final = Price(
     assumed={Unit.RUN_SECOND: Decimal("0.1")},
 )
 MARKERS: Final = (
-    *("", "", "", "[[emu:fail_mid]]", "[[emu:fail_start]]", "[[emu:nsfw]]", "[[emu:aborted]]"),
+    *(
+        "one",
+        "two",
+        "three",
+        "[[emu:fail_mid]]",
+        "[[emu:fail_start]]",
+        "[[emu:nsfw]]",
+        "[[emu:aborted]]",
+    ),
     *("[[emu:transient_failure*1]]", "[[emu:create_429=1*1]]", "[[emu:create_then_drop*1]]"),
 )
 STOPPED: Final = "[[emu:predict=30]]"

@@ -188,6 +188,29 @@ async def test_loops_keep_their_pace_if_nothing_is_known(
     assert before == woken(look) == set(KINDS)
 
 
+async def test_a_look_that_fails_loses_no_wakeup(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that has slept since before it is woken by the next one."""
+    look = Outlook(rt)
+    await look.turn()
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outlook, "waiting_kinds", away)
+        with pytest.raises(DatabaseUnavailable):
+            await look.turn()
+    await _linked(rt)
+    notified: list[str] = []
+    monkeypatch.setattr(rt.wakeups, "notify", notified.append)
+
+    await look.turn()
+
+    assert "chain" in notified
+
+
 async def test_an_ended_job_lets_all_loops_sleep(rt: Runtime) -> None:
     """However many there are."""
     job = await _bound(rt)

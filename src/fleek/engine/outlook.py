@@ -34,14 +34,16 @@ class Outlook:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._awaited: frozenset[Topic] = frozenset(KINDS)  # not known: all keep their pace
+        self._known: frozenset[Topic] = frozenset(KINDS)  # by the last look that did not fail
+        self._awaited = self._known  # not known: all keep their pace
 
     async def turn(self) -> timedelta:
         """Look what waits, and wake the loops that slept; returns the time until the next look."""
-        before, self._awaited = self._awaited, frozenset(KINDS)  # also if this look fails
+        self._awaited = frozenset(KINDS)  # if this look fails; those that sleep now stay asleep
         kinds = await outlook.waiting_kinds(self._rt.db)
-        self._awaited = frozenset(topic for topic, own in KINDS.items() if own & kinds)
-        for topic in self._awaited - before:
+        before, self._known = self._known, _topics(kinds)
+        self._awaited = self._known
+        for topic in self._known - before:
             self._rt.wakeups.notify(topic)
         return PACE
 
@@ -50,3 +52,7 @@ class Outlook:
         if topic in self._awaited or topic not in KINDS or wait < IDLE:
             return wait
         return max(wait, QUIET)
+
+
+def _topics(kinds: frozenset[str]) -> frozenset[Topic]:
+    return frozenset(topic for topic, own in KINDS.items() if own & kinds)
