@@ -93,22 +93,55 @@ async def _send(
 
 
 async def _messages(account: Account, prediction: Prediction | None, client: str) -> Messages:
-    """Yield what the server says: the node of a run that is executed, then each step of its nodes."""
+    """Yield what the server says: each node of a run as it begins, and its steps.
+
+    In the middle of a run, a new socket is told the current node alone, and no more until the next step.
+    """
     remaining = sum(not one.done(account.now()) for one in account.predictions)
     yield "status", {"status": {"exec_info": {"queue_remaining": remaining}}, "sid": client}
     if prediction is None:
         return
-    nodes = sorted(prediction.input["workflow"])
-    steps = len(nodes) * STEPS
+    nodes = _in_order(prediction.input["workflow"])
+    first, steps = 0, len(nodes) * STEPS
     if prediction.fraction(account.now()) > 0:
-        yield "executing", {"node": nodes[_step(account, prediction, steps) // STEPS]}
-    for step in range(_step(account, prediction, steps), steps):
+        current = _step(account, prediction, steps)
+        yield "executing", {"node": nodes[current // STEPS]}
+        first = current + 1
+    for step in range(first, steps):
         await account.clock.wait(partial(_instant, prediction, step / steps))
         if prediction.done(account.now()):
             break
-        yield "progress_state", {"prompt_id": prediction.id, "nodes": _states(prediction, step)}
+        yield (
+            "progress_state",
+            {"prompt_id": prediction.id, "nodes": _states(prediction, nodes, step)},
+        )
+        if step % STEPS == 0:
+            node = nodes[step // STEPS]
+            yield "executing", {"node": node, "display_node": node, "prompt_id": prediction.id}
     await account.clock.wait(lambda: prediction.ended_at)
     yield "executing", {"node": None, "prompt_id": prediction.id}
+
+
+def _in_order(workflow: dict[str, Any]) -> list[str]:
+    """Return the nodes in the order in which they are executed: each after those that it uses."""
+    ordered: dict[str, None] = {}
+    for node in sorted(workflow):
+        above = [node]
+        while above:
+            missing = [
+                one for one in _sources(workflow, above[-1]) if one not in (*ordered, *above)
+            ]
+            if missing:
+                above.append(missing[0])
+            else:
+                ordered.setdefault(above.pop())
+    return list(ordered)
+
+
+def _sources(workflow: dict[str, Any], node: str) -> list[str]:
+    values = workflow[node].get("inputs", {}).values()
+    named = [value[0] for value in values if isinstance(value, list) and len(value) == 2]
+    return [one for one in named if one in workflow]
 
 
 def _step(account: Account, prediction: Prediction, steps: int) -> int:
@@ -120,9 +153,9 @@ def _instant(prediction: Prediction, share: float) -> float:
     return min(prediction.started_at + share * prediction.work, prediction.ended_at)
 
 
-def _states(prediction: Prediction, step: int) -> dict[str, Any]:
+def _states(prediction: Prediction, nodes: list[str], step: int) -> dict[str, Any]:
     """Return the states of the nodes that have begun."""
-    nodes, (current, done) = sorted(prediction.input["workflow"]), divmod(step, STEPS)
+    current, done = divmod(step, STEPS)
     return {
         node: {
             "value": done if number == current else STEPS,

@@ -22,6 +22,7 @@ from fleek.domain.job import PredictionId
 from fleek.outbound.addresses import UnsafeAddress
 from fleek.outbound.client import CallFailed
 from fleek.outbound.sockets import Sockets
+from fleek.providers.comfyui.wire import Node
 from fleek.providers.foreign_json import NotJson, parse_aside
 
 MAX_SOCKETS: Final = 8  # a server executes one run at a time, unless it was extended
@@ -38,23 +39,31 @@ class RunProgress:
 
     Args:
         key: The run's id.
-        nodes: The names of the workflow's nodes by their ids.
+        nodes: The workflow's nodes by their ids.
     """
 
-    def __init__(self, key: PredictionId, nodes: Mapping[str, str]) -> None:
+    def __init__(self, key: PredictionId, nodes: Mapping[str, Node]) -> None:
         self._key = key
         self._nodes = nodes
         self._finished: set[str] = set()
         self._running: dict[str, float] = {}  # the share of each that is done
-        self._named: dict[str, None] = {}  # nodes that have begun, in their order
+        self._begun: dict[str, None] = {}  # in their order
+        self._current: str | None = None  # as named when a socket was opened
         self.progress: float | None = None
-        """The share of the nodes that is done, which never decreases; None: nothing was said yet."""
+        """The share of the nodes that is done, which never decreases; None: it is not known yet."""
 
     @property
     def log(self) -> str | None:
-        """A line for each node that has begun; None: nothing was said yet."""
-        lines = (f"{self._nodes[node]} (node {node})\n" for node in self._named)
-        return "".join(lines) or None
+        """A line for each node that has begun; None: they are not known yet.
+
+        When a socket is opened in the middle of a run, the server names only the current node. It
+        names those before it, in their order, with its next message, so until then there is a line
+        only if the node needs none before it: the log of another process has them already.
+        """
+        begun = list(self._begun)
+        if not begun and self._current is not None and not self._nodes[self._current].sources:
+            begun = [self._current]
+        return "".join(f"{self._nodes[node].name} (node {node})\n" for node in begun) or None
 
     def read(self, message: Any) -> None:
         """Take in a message; what is of another run or form is left out."""
@@ -68,7 +77,7 @@ class RunProgress:
             case "progress":
                 self._run(data.get("node"), _share(data))
             case "executing":
-                self._execute(data.get("node"))
+                self._execute(data.get("node"), in_order="prompt_id" in data)
             case "executed":
                 self._finish(data.get("node"))
             case "execution_cached":
@@ -91,12 +100,19 @@ class RunProgress:
             elif state.get("state") == "running":
                 self._run(node, _share(state))
 
-    def _execute(self, node: Any) -> None:
-        """Begin a node: older servers say no more, so the previous one has ended."""
-        if self._known(node) and node not in self._running:
-            for other in tuple(self._running):
-                self._finish(other)
-            self._run(node, 0.0)
+    def _execute(self, node: Any, *, in_order: bool) -> None:
+        """Begin a node: older servers say no more, so the previous one has ended.
+
+        What a new socket receives first has no run's id, and is not in order.
+        """
+        if not self._known(node) or node in self._running:
+            return
+        if not in_order:
+            self._current = node
+            return
+        for other in tuple(self._running):
+            self._finish(other)
+        self._run(node, 0.0)
 
     def _run(self, node: Any, share: float) -> None:
         if self._known(node):
@@ -110,8 +126,21 @@ class RunProgress:
             self._finished.add(node)
 
     def _begin(self, node: Any) -> None:
-        if self._known(node):
-            self._named.setdefault(node)
+        """Note that a node has begun, and so that all before it are done, most without a message.
+
+        The results of those that an earlier run has executed are used again, of which the server
+        tells before a socket is opened.
+        """
+        if not self._known(node) or node in self._begun:
+            return
+        self._begun[node] = None
+        before = list(self._nodes[node].sources)
+        while before:
+            one = before.pop()
+            if self._known(one) and one not in self._finished and one not in self._running:
+                self._finished.add(one)
+                before.extend(self._nodes[one].sources)
+        self._finished.discard(node)
 
     def _known(self, node: Any) -> bool:
         """Whether it is a node of the workflow; others are made by these while they run."""
@@ -150,7 +179,7 @@ class ProgressSockets:
     clock: Callable[[], float] = time.monotonic
     _runs: dict[PredictionId, _Followed] = field(default_factory=dict)
 
-    def follow(self, key: PredictionId, nodes: Mapping[str, str]) -> RunProgress:
+    def follow(self, key: PredictionId, nodes: Mapping[str, Node]) -> RunProgress:
         """Listen to a run that is executed, unless that is done already; returns its progress."""
         run = self._runs.get(key)
         if run is None:

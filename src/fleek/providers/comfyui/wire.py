@@ -28,7 +28,8 @@ OURS: Final = "fleek"
 
 MAX_REASON: Final = 2000  # characters
 MAX_FILES: Final = 64
-MAX_NODES: Final = 2000  # of a workflow that are named
+MAX_NODES: Final = 2000  # of a workflow that are known
+MAX_LINKS: Final = 500  # of a node's inputs to other nodes
 MAX_ERRORS: Final = 5  # of nodes in one message
 EMPTY: Final = Failed("empty_output", "the workflow saved no files", retryable=False)
 CANCELLED: Final = Failed("prediction_cancelled", "the run was interrupted", retryable=False)
@@ -93,11 +94,19 @@ def _word(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A node of a workflow."""
+
+    name: str
+    sources: tuple[str, ...] = ()  # the nodes whose results it uses, by their ids
+
+
+@dataclass(frozen=True, slots=True)
 class Queued:
     """A run in the server's queue."""
 
     running: bool
-    nodes: Mapping[str, str] = field(default_factory=dict)  # names by id, of one that runs
+    nodes: Mapping[str, Node] = field(default_factory=dict)  # by id, of one that runs
 
 
 def read_queue(body: Mapping[str, Any]) -> dict[PredictionId, Queued]:
@@ -115,18 +124,27 @@ def read_queue(body: Mapping[str, Any]) -> dict[PredictionId, Queued]:
             if not isinstance(row, list) or len(row) < 2:
                 raise Unreadable("the response is not a queue")
             if isinstance(row[1], str):
-                nodes = dict(_names(row[2])) if running and len(row) > 2 else {}
+                nodes = dict(_nodes(row[2])) if running and len(row) > 2 else {}
                 found[PredictionId(row[1])] = Queued(running, nodes)
     return found
 
 
-def _names(nodes: Any) -> Iterator[tuple[str, str]]:
+def _nodes(nodes: Any) -> Iterator[tuple[str, Node]]:
     """Yield the nodes of a workflow with their titles, else with their classes."""
     for key, node in islice(nodes.items() if isinstance(nodes, dict) else (), MAX_NODES):
         meta = node.get("_meta") if isinstance(node, dict) else None
         title = meta.get("title") if isinstance(meta, dict) else None
         kind = node.get("class_type") if isinstance(node, dict) else None
-        yield key, _word(title) if isinstance(title, str) and title else _word(kind)
+        name = _word(title) if isinstance(title, str) and title else _word(kind)
+        inputs = node.get("inputs") if isinstance(node, dict) else None
+        yield key, Node(name, tuple(islice(_sources(inputs), MAX_LINKS)))
+
+
+def _sources(inputs: Any) -> Iterator[str]:
+    """Yield the ids of the nodes that inputs name, each with the number of its result."""
+    for value in inputs.values() if isinstance(inputs, dict) else ():
+        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str):
+            yield value[0]
 
 
 def read_history(key: PredictionId, body: Mapping[str, Any]) -> Prediction | None:
