@@ -6,20 +6,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 import fleek.engine.purge as purging
 from backing_services import both_databases
 from fakes import FOR_GOOD, Clock, FakeProvider, a_request
 from fleek import failpoints
+from fleek.domain.batch import Batch
 from fleek.domain.errors import NotFound, StorageError
-from fleek.domain.job import JobId, Status
+from fleek.domain.idempotency import RequestIdentity
+from fleek.domain.job import BatchId, JobId, Status
 from fleek.domain.media import Key
+from fleek.domain.request_rate import request_rate
 from fleek.engine.cancel import cancel
 from fleek.engine.purge import ALL_PARTS, AT_ONCE, REST, TROUBLED, Retention, mark, purge_older
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
-from fleek.store import attempts, events, jobs, listing, purges
+from fleek.store import attempts, batches, events, jobs, listing, purges, request_rates
 from fleek.store.counters import count_jobs
 from stored_outputs import completed, every_key, left_of, submit_and_start, with_settings
 
@@ -185,6 +189,32 @@ async def test_many_jobs_are_removed_page_by_page(
 
     assert waits == [REST, REST, rt.lease.heartbeat]
     assert [await left_of(rt, job.id) for job in done] == [{"metadata"}] * 5
+
+
+@both_databases
+@pytest.mark.parametrize("kind", ["rates", "batches"])
+async def test_rows_without_files_are_removed_page_by_page(
+    rt: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The next page follows soon, although no job waits for the loop."""
+    monkeypatch.setattr(request_rates, "REMOVED", 2)
+    monkeypatch.setattr(purging, "PAGE", 2)
+    for number in range(5):
+        if kind == "rates":
+            await request_rates.take(rt.db, str(number), request_rate(600), 1, now=clock())
+        else:
+            batch = Batch(id=BatchId(uuid7()), tenant_id="default", total=3, created_at=clock())
+            identity = RequestIdentity(tenant_id="default", digest=bytes([number]))
+            await batches.create(rt.db, batch, identity=identity, max_live=None)
+        clock.tick(seconds=1)
+    clock.tick(days=2)
+    expiry = Retention(with_settings(rt, job_retention_days=1))
+
+    waits = [await expiry.turn() for _ in range(3)]
+
+    assert waits == [REST, REST, rt.lease.heartbeat]
+    assert await request_rates.remove_full(rt.db, before=clock()) == 0
+    assert await batches.remove_empty(rt.db, before=clock(), limit=1) == 0
 
 
 @both_databases

@@ -243,12 +243,8 @@ class Retention:
             age = rt.settings.retention(part)
             if age is not None:
                 freed += await self._expire(part, walk, before=rt.clock.back(now, age))
-        forgotten = await self._forget_requests(now)
-        await request_rates.remove_full(rt.db, before=now - RATES_KEPT)
+        more_rows = await self._remove_rows(now)
         more_uploads = await expire_uploads(rt)
-        if rt.settings.job_retention is not None:
-            before = rt.clock.back(now, rt.settings.job_retention)
-            await batches.remove_empty(rt.db, before=before, limit=PAGE)
         removed = 0
         if rt.settings.job_retention is not None:
             more, removed = await self._remove(
@@ -266,10 +262,20 @@ class Retention:
             )
         elif freed.failed:
             return rt.lease.heartbeat * TROUBLED
-        if forgotten >= idempotency.EXPIRED_PAGE or more_uploads:
+        if more_rows or more_uploads:
             return REST
         walks = (self._purging, self._ended, *self._parts.values())
         return REST if any(walk.more for walk in walks) else rt.lease.heartbeat
+
+    async def _remove_rows(self, now: datetime) -> bool:
+        """Remove a page of each kind of rows that have no files; returns whether there may be more."""
+        rt, more = self._rt, False
+        if rt.settings.job_retention is not None:
+            before = rt.clock.back(now, rt.settings.job_retention)
+            more = await batches.remove_empty(rt.db, before=before, limit=PAGE) >= PAGE
+        full = await request_rates.remove_full(rt.db, before=now - RATES_KEPT)
+        forgotten = await self._forget_requests(now)
+        return more or full >= request_rates.REMOVED or forgotten >= idempotency.EXPIRED_PAGE
 
     async def _forget_requests(self, now: datetime) -> int:
         """Remove idempotency keys and contents of requests that have expired; returns how many."""
