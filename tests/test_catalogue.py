@@ -11,6 +11,7 @@ from fleek.domain.catalogue import VOCABULARY, CatalogueRoute, translate
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import Kind, ModelName
 from fleek.emulator.replicate.models import BY_NAME
+from fleek.providers.base import needs_prompt
 
 FAMILIES: Final = (
     *("flux", "sdxl", "sd-3.5", "ideogram", "recraft", "imagen", "nano-banana", "gpt-image"),
@@ -28,6 +29,10 @@ parameters = { width = "size.width", image = "images[]", output_format = "format
 values = { output_format = { jpeg = "jpg" } }
 fixed = { "lora.scale" = 0.8 }
 """
+NO_PROMPT_BUT_A_TEMPLATE: Final = """["headshot"]
+prompt = "optional"
+[[portrait.routes]]
+templates = { text = "{prompt}" }"""
 ROUTE: Final = CatalogueRoute(
     provider="fal",
     model=ModelName("a/b"),
@@ -84,10 +89,23 @@ def test_the_operators_models_are_added(tmp_path: Path) -> None:
         Kind.IMAGE,
         ("headshot",),
     )
+    assert "x-prompt" not in portrait.parameters
     assert portrait.routes[0].fixed == {"lora.scale": 0.8}
     assert [route.model for route in catalogue.models["sdxl"].routes] == ["our-company/sdxl"]
     assert "flux-schnell" in catalogue.models
     assert (catalogue.get("hero"), catalogue.resolve("hero")) == (None, "a/b")
+
+
+@pytest.mark.parametrize("prompt", ["none", "optional"])
+def test_an_entry_says_that_its_model_needs_no_prompt(tmp_path: Path, prompt: str) -> None:
+    """Forms, MCP and the SDK read it where they read the parameters, as of any other model."""
+    own = tmp_path / "models.toml"
+    own.write_text(OWN.replace("kind =", f'prompt = "{prompt}"\nkind =', 1))
+
+    parameters = read_catalogue(own).models["portrait"].parameters
+
+    assert parameters["x-prompt"] == prompt
+    assert not needs_prompt(parameters)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +118,11 @@ def test_the_operators_models_are_added(tmp_path: Path) -> None:
         (("provider =", "providr ="), "portrait.routes.0.provider: Field required"),
         (('"replicate"', '"nobody"'), "portrait: unknown provider nobody; choose one of: "),
         (("width =", "breadth ="), "portrait.routes.0: breadth is not a common parameter"),
+        (("kind =", 'prompt = "no"\nkind ='), "portrait.prompt: Input should be 'none' or 'opt"),
+        (
+            ('["headshot"]\n[[portrait.routes]]', NO_PROMPT_BUT_A_TEMPLATE),
+            "portrait: a template inserts {prompt}",
+        ),
         (('["headshot"]', '["sdxl"]'), "sdxl, an alias of portrait, is one of sdxl, too"),
         (('["headshot"]', '["flux-pro"]'), "is one of flux-1.1-pro, too"),
     ],

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -66,7 +66,16 @@ class _Model(_Entry):
     kind: Annotated[Kind, Field(strict=False)]
     description: Annotated[str, Field(max_length=1000)] = ""
     aliases: Annotated[list[_Name], Field(max_length=20)] = Field(default_factory=list)
+    prompt: Literal["none", "optional"] | None = None
     routes: Annotated[list[_Route], Field(min_length=1, max_length=MOST_ROUTES)]
+
+    @model_validator(mode="after")
+    def _without_prompt(self) -> "_Model":
+        if self.prompt is not None and any(route.route().inserts_prompt for route in self.routes):
+            raise ValueError(
+                "a template inserts {prompt}, so the model needs one: remove `prompt`"
+            )
+        return self
 
     def model(self, name: str) -> CatalogueModel:
         return CatalogueModel(
@@ -74,6 +83,7 @@ class _Model(_Entry):
             kind=self.kind,
             description=self.description,
             aliases=tuple(self.aliases),
+            prompt=self.prompt,
             routes=tuple(route.route() for route in self.routes),
         )
 

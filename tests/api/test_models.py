@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 from uuid import UUID
 
 import httpx2
@@ -189,6 +190,83 @@ async def test_what_no_route_can_express_is_refused(both: httpx2.AsyncClient) ->
     assert refused.json()["errors"][0]["pointer"] == "/parameters/voice"
     assert lenient.json()["parameters"] == {"seed": 7}
     assert (file.status_code, file.json()["errors"][0]["pointer"]) == (422, "/parameters/mask")
+
+
+UPSCALE: Final = """
+[upscale]
+kind = "image"
+prompt = "none"
+[[upscale.routes]]
+provider = "replicate"
+model = "our-company/upscale"
+parameters = { image = "image" }
+[[upscale.routes]]
+provider = "fal"
+model = "our-company/upscale"
+parameters = { image = "image" }
+"""
+WITHOUT: Schema = {"type": "object", "x-prompt": "optional"}
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"model": "flux-schnell"},
+        {"model": "quick", "provider": "fal"},
+        {"models": ["fal:some/model", "flux-schnell"]},
+        {"models": ["fal:some/model", "replicate:some/model"]},
+    ],
+    ids=["several routes", "one route", "a list", "names of providers"],
+)
+async def test_a_forgotten_prompt_does_not_choose_the_route_that_needs_none(
+    both: httpx2.AsyncClient, replicate: FakeProvider, fal: FakeProvider, named: dict[str, Any]
+) -> None:
+    """It would pay for a picture of nothing."""
+    replicate.parameters, fal.parameters = {"type": "object"}, WITHOUT
+
+    answer = await generate(both, prompt="", **named)
+
+    assert answer.status_code == 422
+    assert [(one["pointer"], one["code"]) for one in answer.json()["errors"]] == [
+        ("/prompt", "missing")
+    ]
+    assert (await both.get("/api/v1/jobs")).json() == []
+
+
+async def test_a_name_of_the_catalogue_needs_a_prompt_whatever_its_routes_say(
+    both: httpx2.AsyncClient, replicate: FakeProvider, fal: FakeProvider
+) -> None:
+    """As its `parameters` say, by which forms and callers go."""
+    replicate.parameters = fal.parameters = WITHOUT
+
+    answer = await generate(both, model="flux-schnell", prompt="")
+
+    assert answer.status_code == 422
+
+
+async def test_a_model_of_the_catalogue_runs_without_a_prompt_if_its_entry_says_so(
+    rt: Runtime, client_of: ClientOf, replicate: FakeProvider, fal: FakeProvider, tmp_path: Path
+) -> None:
+    """Its `parameters` say it, too; but one of its routes that does need one is an error."""
+    own = tmp_path / "models.toml"
+    own.write_text(UPSCALE)
+    replicate.parameters = fal.parameters = WITHOUT
+    providers: Any = {"replicate": replicate, "fal": fal}
+    async with client_of(
+        replace(rt, providers=providers, catalogue=read_catalogue(own))
+    ) as client:
+        parameters = (await client.get("/api/v1/models/upscale")).json()["parameters"]
+        job = (await generate(client, model="upscale", prompt="")).json()
+        replicate.parameters = {"type": "object"}
+        refused = await generate(client, model="upscale", prompt="")
+
+    assert parameters["x-prompt"] == "none"
+    assert (job["provider"], job["model_name"], job["prompt"]) == (
+        *("replicate", "our-company/upscale"),
+        "",
+    )
+    assert len(job["route"]["alternatives"]) == 1
+    assert refused.json()["errors"][0]["pointer"] == "/prompt"
 
 
 async def test_errors_name_the_parameters_of_the_request(both: httpx2.AsyncClient) -> None:

@@ -7,7 +7,7 @@ its provider calls it.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fleek.domain.job import Kind, ModelName
 
@@ -31,6 +31,11 @@ FILES: Final = frozenset({"image", "mask"})
 """Common parameters that are never left out, whatever the caller allows."""
 
 PROMPT: Final = "prompt"
+PROMPT_NOTE: Final = "x-prompt"
+"""The member of a schema that says of a model that it can do without a prompt: ``optional``, or ``none``: it has none.
+
+A schema without it is that of a model that needs one.
+"""
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -55,6 +60,11 @@ class CatalogueRoute:
         inserted = (name for text in self.templates.values() for name in placeholders(text))
         return frozenset({*self.parameters, *inserted} - {PROMPT})
 
+    @property
+    def inserts_prompt(self) -> bool:
+        """Whether a template needs the prompt."""
+        return any(PROMPT in placeholders(text) for text in self.templates.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueModel:
@@ -65,13 +75,15 @@ class CatalogueModel:
     description: str
     routes: tuple[CatalogueRoute, ...]  # in the order of preference
     aliases: tuple[str, ...] = ()
+    prompt: Literal["none", "optional"] | None = None  # see `PROMPT_NOTE`; None: needed
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The JSON schema of the common parameters that some route expresses."""
         known = frozenset().union(*(route.expresses for route in self.routes))
         properties = {name: dict(VOCABULARY[name]) for name in VOCABULARY if name in known}
-        return {"type": "object", "properties": properties}
+        note = {} if self.prompt is None else {PROMPT_NOTE: self.prompt}
+        return {"type": "object", "properties": properties, **note}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from fleek.domain.catalogue import FILES, PROMPT, CatalogueRoute, placeholders, translate
+from fleek.domain.catalogue import FILES, CatalogueRoute, translate
 from fleek.domain.errors import FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.inputs import MediaInput
 from fleek.domain.job import JobRequest, ModelName
@@ -17,6 +17,7 @@ from fleek.providers.base import Provider, Schema, needs_prompt
 from fleek.store import statistics
 
 MOST_ROUTES: Final = 20  # of one job
+NO_PROMPT: Final = FieldError("/prompt", "missing", "is required by this model")
 MEASURED: Final = timedelta(hours=1)  # jobs that ended since then say how fast a route is
 
 
@@ -29,6 +30,7 @@ class _Candidate:
     model: ModelName
     route: CatalogueRoute | None = None  # None: it was named as its provider names it
     elsewhere: str = ""  # the providers, not configured here, of a model of the catalogue
+    needs_prompt: bool = False  # as its entry in the catalogue says, whatever its schema
 
 
 async def find_route(rt: Runtime, request: JobRequest) -> tuple[Route, Routing | None]:
@@ -104,8 +106,9 @@ def _named(rt: Runtime, request: JobRequest, name: str, *, pointer: str) -> list
     resolved = rt.catalogue.resolve(name)
     entry = rt.catalogue.models.get(resolved)
     routes = () if entry is None else entry.routes
+    needed = entry is not None and entry.prompt is None
     open_routes = [
-        _Candidate(pointer, route.provider, route.model, route)
+        _Candidate(pointer, route.provider, route.model, route, needs_prompt=needed)
         for route in routes
         if route.provider in rt.providers and request.provider in {None, route.provider}
     ]
@@ -150,7 +153,7 @@ async def _usable(
     """Return the candidates that can run the job; of each name at least one.
 
     Raises:
-        InvalidInput: None of a name can.
+        InvalidInput: None of a name can, or one of them needs a prompt and there is none.
     """
     usable: dict[str, list[Route]] = {}
     problems: dict[str, InvalidInput] = {}
@@ -159,6 +162,8 @@ async def _usable(
         try:
             routes.append(await _checked(rt, request, candidate))
         except InvalidInput as error:
+            if error.errors == (NO_PROMPT,):  # a forgotten prompt chooses no route
+                raise
             problems.setdefault(candidate.pointer, error)
     for pointer, routes in usable.items():
         if not routes:
@@ -181,7 +186,7 @@ async def _checked(rt: Runtime, request: JobRequest, candidate: _Candidate) -> R
     """
     provider = rt.providers[candidate.provider]
     schema = await _schema(provider, candidate)
-    _check_prompt(request, schema, candidate.route)
+    _check_prompt(request, schema, candidate)
     route, parameters, translated = candidate.route, request.parameters, request
     if route is not None:
         parameters = _translated(route, request)
@@ -223,20 +228,14 @@ async def _schema(provider: Provider, candidate: _Candidate) -> Schema | None:
         return None  # unreachable: accepted now, checked by the provider at start
 
 
-def _check_prompt(
-    request: JobRequest, schema: Schema | None, route: CatalogueRoute | None
-) -> None:
+def _check_prompt(request: JobRequest, schema: Schema | None, candidate: _Candidate) -> None:
     """Refuse a request without a prompt for a model that needs one.
 
     Raises:
         InvalidInput: It does.
     """
-    templates = () if route is None else route.templates.values()
-    inserted = any(PROMPT in placeholders(template) for template in templates)
-    if request.prompt or not (inserted or needs_prompt(schema)):
-        return
-    field = FieldError(pointer="/prompt", code="missing", detail="is required by this model")
-    raise InvalidInput("the model needs a prompt", errors=[field])
+    if not request.prompt and (candidate.needs_prompt or needs_prompt(schema)):
+        raise InvalidInput("the model needs a prompt", errors=[NO_PROMPT])
 
 
 def _check_price(rt: Runtime, candidate: _Candidate) -> None:

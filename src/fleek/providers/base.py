@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 
 from fleek.domain.attempt import Attempt
+from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.money import Micros
@@ -40,12 +41,6 @@ The same limit for both, so that a result that is too large is not paid for agai
 
 Schema = Mapping[str, Any]
 """A JSON schema (draft 2020-12) of a model's parameters without the prompt; see `prompt_note`."""
-
-PROMPT_NOTE: Final = "x-prompt"
-"""The member of a schema that says of a model that it can do without a prompt: ``optional``, or ``none``: it has none.
-
-A schema without it is that of a model that needs one.
-"""
 
 
 def prompt_note(*, exists: bool, required: bool) -> dict[str, str]:

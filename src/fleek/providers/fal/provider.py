@@ -12,13 +12,13 @@ from urllib.parse import urlencode
 
 from fleek import strict
 from fleek.domain.attempt import Attempt
+from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.errors import NotFound, OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.outbound.client import Client
 from fleek.providers.base import (
     MAX_ANSWER_BYTES,
-    PROMPT_NOTE,
     Budget,
     Callback,
     Failed,

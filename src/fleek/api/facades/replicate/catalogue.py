@@ -13,11 +13,12 @@ from fleek.api.facades.replicate.predictions import page_of
 from fleek.api.facades.routes import FacadeRouter
 from fleek.api.routing import read_body
 from fleek.domain.access import ANY_SCOPE, Scope
+from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.errors import NotFound
 from fleek.domain.job import MODEL_NAME, ModelName
 from fleek.engine.runtime import Runtime
 from fleek.engine.webhooks import signing_secrets
-from fleek.providers.base import PROMPT_NOTE, Model, Schema, needs_prompt
+from fleek.providers.base import Model, Schema, needs_prompt
 
 COG_VERSION: Final = "0.16.0"  # clients compare it: from 0.3.9 on, a schema has its output
 SINCE: Final = "2026-01-01T00:00:00.000000Z"
