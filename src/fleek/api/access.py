@@ -57,6 +57,9 @@ ACCESS_ERRORS: Final = (
 )
 
 NO_KEY: Final = "this needs a valid API key, as Authorization: Bearer KEY or X-API-Key: KEY"
+STALE_ADDRESS: Final = (
+    "the address has expired or was changed, or its key is not valid any more: ask for a new one"
+)
 REFUSED_PER_MINUTE: Final = 20
 WINDOW_SECONDS: Final = 60.0
 MOST_PEERS: Final = 4096
@@ -109,7 +112,7 @@ async def authorize(request: Request, scope: Required) -> None:
         _note_refusal(request, scope, None, Unauthorized.code)
         refused: RefusedKeys = request.app.state.refused_keys
         refused.add(address or "")
-        raise Unauthorized(NO_KEY)
+        raise Unauthorized(STALE_ADDRESS if scope == BY_ADDRESS else NO_KEY)
     request.scope["fleek.caller"] = found
     if found is not MONITOR:
         tenant = await find_tenant(rt, found.tenant_id)
@@ -178,7 +181,7 @@ async def _shows_first_key(request: Request, rt: Runtime) -> bool:
 
 async def _by_address(request: Request, rt: Runtime, scope: Required) -> Caller | None:
     if scope == BY_ADDRESS:
-        return upload_addresses.caller_of(request, rt)
+        return await upload_addresses.caller_of(request, rt)
     return await _signed(request, rt) if scope is Scope.MEDIA_READ else None
 
 

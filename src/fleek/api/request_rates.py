@@ -79,13 +79,14 @@ class _Bucket:
 def bucket_of(caller: Caller, address: str | None) -> str | None:
     """Return the name of what a request is counted by; None: it is not limited.
 
+    The address of an upload counts by the key that asked for it.
+
     Not limited are callers without a key on this machine, signed addresses of files, and monitoring by
     `METRICS_TOKEN` or from this machine.
     """
     if caller.key_id is not None:
         return caller.key_id
-    keyless = caller is ANONYMOUS or not caller.scopes  # the latter: by the address of an upload
-    if address is None or not keyless:
+    if address is None or caller is not ANONYMOUS:
         return None
     return _network(address)
 

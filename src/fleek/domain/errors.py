@@ -52,6 +52,7 @@
     │   ├── StillRunning
     │   ├── InputUnreachable     a media input cannot be fetched now
     │   ├── ModerationUnavailable   no answer of the moderation service now
+    │   ├── AddressNotSigned     no address that takes a file can be given now
     │   ├── SigningFailed        an output could not be signed
     │   ├── ResourcesExhausted   this process has no free descriptors, memory or threads
     │   └── StorageError
@@ -417,6 +418,12 @@ class ModerationUnavailable(HostError):
     """The moderation service has no answer now."""
 
     code = "moderation_unavailable"
+
+
+class AddressNotSigned(HostError):
+    """Addresses that take files cannot be signed now: send the file with a key to /api/v1/uploads."""
+
+    code = "address_not_signed"
 
 
 class SigningFailed(HostError):

@@ -110,8 +110,9 @@ def test_signatures_hold_for_one_address_of_one_tenant_for_a_time(
         "without signature": url.partition("?")[0],
         "later": url.replace("exp=", "exp=9"),
         "other id": url.replace(id_of(addresses["file_url"]), another),
-        "other tenant": url.replace(".default.upload", ".acme.upload"),
-        "no upload": url.replace(".default.upload", ".png"),
+        "other key": url.replace("setting:tests.upload", "setting:other.upload"),
+        "other tenant": url.replace("~default~", "~acme~"),
+        "no upload": url.replace("~setting:tests.upload", ".png"),
         "a key in the address": f"{url}&token={KEY}",
     }
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fleek.api.admission import UNTIMED
 from fleek.api.deps import addresses, caller, runtime
 from fleek.api.facades.routes import FacadeRouter
-from fleek.api.upload_addresses import reserve, reserved
+from fleek.api.upload_addresses import Reserved, reserve
 from fleek.api.uploads import uploaded_file
 from fleek.domain.access import BY_ADDRESS, Scope
 from fleek.domain.errors import NotFound, TooLarge
@@ -71,7 +71,7 @@ async def initiate(
 ) -> Response:
     """Return an address that takes a file, and the address that the file has then."""
     rt = runtime(request)
-    upload_id, name = reserve(rt, tenant_id=caller(request).tenant_id)
+    upload_id, name = reserve(rt, caller(request))
     taking = f"{addresses(rt).public}/fal/storage/files/{name}"
     body = {"upload_url": taking, "file_url": _address(rt, upload_id)}
     return JSONResponse(body, headers={"Cache-Control": "no-store", **_noted(request)})
@@ -85,13 +85,13 @@ async def put(
     sig: Annotated[str | None, Query()] = None,  # noqa: ARG001 - likewise
 ) -> Response:
     """Store the file that an address was given for, the body. The same file may be sent again."""
-    rt, named = runtime(request), reserved(name)
+    rt, named = runtime(request), Reserved.read(name)
     if named is None:
         raise NotFound("no file can be sent to this address")
     request.scope[UNTIMED] = True
     chunks = uploaded_file(request, most=rt.settings.max_upload_bytes)
     tenant_id = caller(request).tenant_id
-    stored = await accept_upload(rt, chunks, tenant_id=tenant_id, reserved=named[0])
+    stored = await accept_upload(rt, chunks, tenant_id=tenant_id, reserved=named.upload_id)
     return JSONResponse({"access_url": _address(rt, stored.id)})
 
 
