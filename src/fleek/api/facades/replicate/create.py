@@ -92,8 +92,8 @@ async def _model(rt: Runtime, body: PredictionCreate, model: str | None) -> Mode
 
 
 def _prompt(value: object) -> str:
-    if value is None:
-        return ""  # the model's schema decides
+    if value is None or value == "":
+        return ""  # the model's schema decides, as in `/api/v1/generate`
     try:
         return read_prompt(value if isinstance(value, str) else "")
     except ValueError as error:
