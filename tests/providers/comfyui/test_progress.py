@@ -17,7 +17,12 @@ from fleek.outbound.client import Client
 from fleek.outbound.connections import Connections
 from fleek.outbound.sockets import Sockets
 from fleek.providers.base import Prediction, Succeeded
-from fleek.providers.comfyui.progress import AGAIN_SECONDS, ProgressSockets, RunProgress
+from fleek.providers.comfyui.progress import (
+    AGAIN_SECONDS,
+    SILENT_SECONDS,
+    ProgressSockets,
+    RunProgress,
+)
 from fleek.providers.comfyui.provider import ComfyUIProvider
 from fleek.providers.comfyui.wire import Node
 from fleek.providers.comfyui.workflows import read_folder
@@ -37,14 +42,15 @@ FAULTS: Final = ["refused", "dropped", "closed", "silent", "odd*all", "huge"]
 
 @asynccontextmanager
 async def a_process(
-    emulator: Emulator, ticks: Ticks, folder: Path
+    emulator: Emulator, ticks: Ticks, folder: Path, *, silent: float = SILENT_SECONDS
 ) -> AsyncGenerator[ComfyUIProvider]:
     """Yield a provider that listens to its runs, with connections of its own."""
     url = emulator.comfyui_url
     policy = Policy(patterns=(), named=(AllowedHost.of(url),))
     connections = Connections(policy)
     api, content = open_api(url), Client(policy, connections)
-    progress = ProgressSockets(Sockets(policy, connections, most=1_000_000), url, clock=ticks)
+    sockets = Sockets(policy, connections, most=1_000_000)
+    progress = ProgressSockets(sockets, url, clock=ticks, silent=silent)
     yield ComfyUIProvider(
         api,
         content,
@@ -186,6 +192,40 @@ async def test_a_lost_socket_is_opened_again(
     seen = await seen_when(following, key, lambda seen: seen.log is not None)
 
     assert seen.log == "CheckpointLoaderSimple (node 4)\n"
+
+
+async def test_a_silent_socket_is_opened_again(
+    emulator: Emulator, ticks: Ticks, tmp_path: Path
+) -> None:
+    """The server forgets a socket if another one of the same run is closed after it was opened."""
+    async with a_process(emulator, ticks, tmp_path, silent=0.05) as provider:
+        job = a_job(f"{LONG}[[emu:socket_silent*1]]")
+        key = (await provider.start(job, an_attempt(job))).id
+
+        def later(seen: Prediction) -> bool:
+            ticks.seconds += AGAIN_SECONDS
+            return seen.log is not None
+
+        seen = await seen_when(provider, key, later)
+
+    assert seen.log == "CheckpointLoaderSimple (node 4)\n"
+    assert emulator.ledger.rows("socket")[0]["faults"] == ["socket_silent"]
+
+
+async def test_a_run_that_is_not_polled_is_not_listened_to(
+    emulator: Emulator, ticks: Ticks, tmp_path: Path
+) -> None:
+    """Or the sockets of runs that another process has taken over would leave none for its own."""
+    async with a_process(emulator, ticks, tmp_path, silent=0.05) as provider:
+        job = a_job(LONG)
+        key = (await provider.start(job, an_attempt(job))).id
+        await seen_when(provider, key, lambda seen: seen.log is not None)
+
+        async with asyncio.timeout(60):
+            while emulator.ledger.rows("socket")[0].get("closed") is None:
+                await asyncio.sleep(0.01)  # the emulator has no event for it
+
+    assert emulator.ledger.counts["socket"] == 1
 
 
 async def test_only_a_run_that_is_executed_is_listened_to(

@@ -58,6 +58,7 @@ async def send_progress(socket: WebSocket) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        row["closed"] = account.now()
 
 
 async def _until_closed(socket: WebSocket) -> None:

@@ -10,7 +10,7 @@ https://github.com/comfyanonymous/ComfyUI, 0.3.64.
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -27,6 +27,7 @@ from fleek.providers.foreign_json import NotJson, parse_aside
 
 MAX_SOCKETS: Final = 8  # a server executes one run at a time, unless it was extended
 AGAIN_SECONDS: Final = 5.0  # until a lost socket is opened again
+SILENT_SECONDS: Final = 60.0  # without a message, until a socket is taken for a lost one
 KEPT: Final = 1000  # runs whose progress is remembered
 MAX_NODES: Final = 2000  # of a message
 NEARLY: Final = 0.99  # of a run that has not ended
@@ -172,11 +173,13 @@ class ProgressSockets:
         sockets: Opens WebSockets.
         base_url: The server's address.
         clock: Monotonic clock, in seconds.
+        silent: How long a socket may be without a message, in seconds.
     """
 
     sockets: Sockets
     base_url: str
     clock: Callable[[], float] = time.monotonic
+    silent: float = SILENT_SECONDS
     _runs: dict[PredictionId, _Followed] = field(default_factory=dict)
 
     def follow(self, key: PredictionId, nodes: Mapping[str, Node]) -> RunProgress:
@@ -208,12 +211,19 @@ class ProgressSockets:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _listen(self, key: PredictionId, run: _Followed) -> None:
+        """Take in the messages about a run until its socket is lost.
+
+        A silent one is closed, too. The server forgets an open socket when an older one of the same
+        run is closed, as that of a process which stood still. And nobody asks for a run any more that
+        another process has taken over.
+        """
         address = f"{self.base_url}/ws?{urlencode({'clientId': key})}"
         reason = "the server has closed it"
         try:
             async with self.sockets.listen(address) as texts:
-                async for text in texts:
-                    await _take_in(run.progress, text)
+                await self._read(texts, run.progress)
+        except TimeoutError:
+            return  # most often, a node says nothing until it ends
         except (CallFailed, UnsafeAddress) as error:
             reason = str(error)
         finally:
@@ -221,6 +231,18 @@ class ProgressSockets:
         if not run.failed:
             run.failed = True
             log.info("comfyui_progress_lost", prediction_id=key, reason=reason)
+
+    async def _read(self, texts: AsyncIterator[str], progress: RunProgress) -> None:
+        """Take in messages until there are no more.
+
+        Raises:
+            TimeoutError: None came for too long.
+        """
+        time_of = asyncio.get_running_loop().time
+        async with asyncio.timeout(self.silent) as silence:
+            async for text in texts:
+                await _take_in(progress, text)
+                silence.reschedule(time_of() + self.silent)
 
 
 async def _take_in(progress: RunProgress, text: str) -> None:
