@@ -142,6 +142,7 @@ DEFERRALS: Final[Mapping[str, str]] = {
     "provider_not_configured": "The worker has no provider of this name.",
     "provider_payment_required": "The account at the provider has no credit left.",
     "provider_unauthorized": "The provider refuses the token: jobs wait until it takes one.",
+    "provider_storage_unavailable": "The provider's storage does not take a file now; jobs without files go on.",
     "provider_busy": "The provider has no slot free.",
     "provider_not_ready": "The provider is starting, or its model is not loaded.",
     "waiting_for_input": "The job waits for another one whose output it needs.",

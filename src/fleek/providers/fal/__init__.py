@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final, Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -24,15 +24,13 @@ from fleek.outbound.connections import Connections, tls_context
 from fleek.providers.accounts import keys_of, open_accounts
 from fleek.providers.base import Provider
 from fleek.providers.download import Limits
-from fleek.providers.fal.files import FileStorage
+from fleek.providers.fal.files import UPLOAD_SECONDS, FileStorage
 from fleek.providers.fal.provider import AccountConfig, FalProvider
 from fleek.providers.fal.wire import app_of
 from fleek.providers.http import authorization, open_api
 from fleek.settings import LOOPBACK, Settings
 
 __all__ = ["FalProvider", "FalSettings", "connect"]
-
-UPLOAD_SECONDS: Final = 600.0  # for one file
 
 log = structlog.get_logger(__name__)
 

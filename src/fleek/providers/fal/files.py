@@ -1,10 +1,14 @@
 """fal's storage: media inputs that are too large for a request.
 
+Whatever is wrong with it is no reason to pause the account or a model, which do without it: such errors have a
+code of their own, and only the job with the file waits.
+
 Source: the package `fal-client` 1.0.3, its repository ``fal_v3``. Not run against fal itself.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -26,8 +30,16 @@ from fleek.providers.http import (
 )
 
 INLINE_BYTES: Final = 262_144  # of a file that is sent within the request
+FALLBACK_BYTES: Final = 4 * MIB  # of one that may be sent so if the storage does not take it
 MAX_BYTES: Final = 100 * MIB  # fal's client sends larger files in parts
 SENDS: Final = 2  # files that are sent at once; each is in memory
+UPLOAD_SECONDS: Final = (
+    150.0  # for one file; with the next, and a minute for its token, less than `LIMIT_SECONDS`
+)
+PLACE_SECONDS: Final = 60.0  # to wait for others that are sent
+UNAVAILABLE: Final = "provider_storage_unavailable"
+"""The code of an upload that failed and may be repeated."""
+
 SHORTEST: Final = timedelta(days=1)  # an input outlives the queue
 REFUSED: Final = frozenset({400, 413, 415, 422})
 TOKEN_PATH: Final = "/storage/auth/token?storage_type=fal-cdn-v3"  # noqa: S105 - an address
@@ -41,11 +53,13 @@ class FileStorage:
         rest: The API that gives tokens, with the account's key.
         cdn: The host of files, which takes these tokens.
         lifetime: How long fal keeps the files, at least a day; None: fal's own.
+        patience: How long a file waits for others that are sent, in seconds.
     """
 
     rest: Api
     cdn: Api
     lifetime: timedelta | None = None
+    patience: float = PLACE_SECONDS
     _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENDS))
 
     async def send(self, file: InputFile) -> str:
@@ -53,19 +67,39 @@ class FileStorage:
 
         Raises:
             InputUnusable: fal refuses it, or it is too large.
-            ProviderUnavailable: It could not be sent.
+            ProviderUnavailable: It could not be sent; the code is `UNAVAILABLE`, whatever the reason.
         """
         if file.size_bytes > MAX_BYTES:
             message = f"a file for {NAME} may have {MAX_BYTES // MIB} MiB"
             raise InputUnusable(message, code="input_too_large")
-        async with self._places:
-            with read_errors(NAME):
-                token = await self._token()
-                content = await asyncio.to_thread(file.path.read_bytes)
-                headers = {**token, **self._headers(file)}
-                answer = await self.cdn.post("/files/upload", content, headers)
-                _raise_for_file(answer)
-                return _address(answer.json())
+        try:
+            async with self._place():
+                return await self._send(file)
+        except ProviderUnavailable as error:
+            message = f"the file could not be stored: {error}"
+            raise ProviderUnavailable(message, code=UNAVAILABLE) from error
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncGenerator[None]:
+        """Wait until this file may be sent."""
+        try:
+            async with asyncio.timeout(self.patience):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise ProviderUnavailable("others that are being sent take too long") from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    async def _send(self, file: InputFile) -> str:
+        with read_errors(NAME):
+            token = await self._token()
+            content = await asyncio.to_thread(file.path.read_bytes)
+            headers = {**token, **self._headers(file)}
+            answer = await self.cdn.post("/files/upload", content, headers)
+            _raise_for_file(answer)
+            return _address(answer.json())
 
     async def _token(self) -> Mapping[str, str]:
         """Return the authorization for one upload; tokens are short-lived."""

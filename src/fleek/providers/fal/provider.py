@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
 
+import structlog
+
 from fleek import strict
 from fleek.domain.attempt import Attempt
 from fleek.domain.catalogue import PROMPT_NOTE
@@ -31,7 +33,7 @@ from fleek.providers.base import (
 )
 from fleek.providers.download import Limits, read_output
 from fleek.providers.fal.callback import Signatures
-from fleek.providers.fal.files import INLINE_BYTES, FileStorage
+from fleek.providers.fal.files import FALLBACK_BYTES, INLINE_BYTES, FileStorage
 from fleek.providers.fal.wire import (
     CANCELLED,
     COMPLETED,
@@ -65,6 +67,8 @@ MAX_READS: Final = 100  # of requests in one poll
 READS_AT_ONCE: Final = 16
 SHORTEST: Final = 2  # seconds; the start limit must be longer than one
 GONE_SECONDS: Final = 600.0  # of responses 404 only, until a request counts as gone
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +176,21 @@ class FalProvider:
     async def upload(self, file: InputFile) -> str:
         """Return a ``data:`` URI for a small file, else its address after it was sent to fal.
 
+        One of medium size is sent within the request, too, if fal's storage does not take it now.
+
         Raises:
             InputUnusable: fal refuses the file.
             ProviderUnavailable: The file could not be sent.
         """
         if file.size_bytes <= INLINE_BYTES:
             return await asyncio.to_thread(file.data_uri)
-        return await self._storage.send(file)
+        try:
+            return await self._storage.send(file)
+        except ProviderUnavailable as error:
+            if file.size_bytes > FALLBACK_BYTES:
+                raise
+            log.info("fal_storage_bypassed", code=error.code, reason=str(error))
+            return await asyncio.to_thread(file.data_uri)
 
     async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
         """Return the state of predictions, read one by one; a random selection of very many.
