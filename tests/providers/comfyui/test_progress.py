@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from fleek.providers.comfyui.workflows import read_folder
 from fleek.providers.http import open_api
 from providers.comfyui.conftest import Ticks, a_job, an_attempt
 
+VAST: Final = 10**400  # an integer that no float can be
 KEY: Final = PredictionId("0192f0c1-2345-7abc-8def-0123456789ab")
 NODES: Final = {
     "3": Node("KSampler", ("4",)),
@@ -296,6 +298,22 @@ def test_a_workflow_that_names_itself_ends() -> None:
     run.read({"type": "progress", "data": {"node": "1", "value": 1, "max": 2, "prompt_id": KEY}})
 
     assert run.progress == pytest.approx((1 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "most"),
+    [(math.nan, 2), (1, math.inf), (math.inf, math.inf), (VAST, 2), (1, VAST), (-VAST, 1.5)],
+    ids=["nan", "infinite", "both infinite", "vast", "of vast", "negative"],
+)
+def test_a_share_that_is_no_number_is_none(value: float, most: float) -> None:
+    """Nodes of others may say anything, and the history of a job takes finite numbers alone."""
+    run = RunProgress(KEY, NODES)
+    data = {"node": "3", "value": value, "max": most, "prompt_id": KEY}
+
+    run.read({"type": "progress", "data": data})
+
+    assert run.progress is not None
+    assert 0 <= run.progress <= 1
 
 
 def test_progress_never_decreases() -> None:

@@ -9,6 +9,7 @@ https://github.com/comfyanonymous/ComfyUI, 0.3.64.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -152,7 +153,11 @@ def _share(state: Mapping[str, Any]) -> float:
     value, most = state.get("value"), state.get("max")
     if not isinstance(value, int | float) or not isinstance(most, int | float) or not most > 0:
         return 0.0
-    return min(max(float(value / most), 0.0), 1.0)
+    try:
+        share = value / most
+    except OverflowError:  # integers of any length
+        return 0.0
+    return min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
 
 
 @dataclass(slots=True)
