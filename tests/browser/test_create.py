@@ -64,6 +64,27 @@ def test_1_a_job_appears_at_once_and_its_picture_without_a_reload(
     tab.until("document.querySelector('.tile img[alt=\"one by the button\"]').naturalWidth > 0")
 
 
+def test_a_model_of_the_catalogue_that_needs_no_prompt_is_sent_without_one(
+    open_tab: Open, own_service: Start, tmp_path: Path
+) -> None:
+    """Its entry says so, and the service takes it; another name of the catalogue asks for a prompt."""
+    own = tmp_path / "models.toml"
+    route = 'kind = "image"\nroutes = [{ provider = "fal", model = "our-company/upscale" }]\n'
+    own.write_text(f'[upscale]\nprompt = "none"\n{route}[paint]\n{route}')
+    settings = {"PROVIDERS": "fal", "FAL_KEY": "a:b", "FAL_QUEUE_URL": "http://127.0.0.1:9"}
+    tab = open_tab(own_service(**settings, MODELS_FILE=str(own), DEFAULT_MODEL="upscale"))
+    page = tab.go()
+    expect(page.locator(".model b")).to_have_text("upscale")
+
+    with page.expect_response("**/api/v1/generate") as answered:
+        page.click(".primary")
+    refused = tab.service.http.post("/api/v1/generate", json={"model": "paint"})
+
+    assert answered.value.status == 201
+    assert (answered.value.json()["prompt"], answered.value.json()["provider"]) == ("", "fal")
+    assert refused.json()["errors"][0]["pointer"] == "/prompt"
+
+
 def test_2_ctrl_enter_sends(tab: Tab) -> None:
     """From the prompt, without the mouse."""
     page = tab.go()
