@@ -71,10 +71,11 @@ format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format -q $(CODE)
 	@$(BIN)/ruff check -q --fix $(CODE)
 
-lint: $(VENV)/.dev ## Format and lint rules, spelling
+lint: $(VENV)/.dev ## Format and lint rules, spelling, lengths
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/codespell src tests docs benchmarks *.md
+	@$(PY) -m scripts.lengths
 
 types: $(VENV)/.dev ## Type checks
 	@$(BIN)/mypy

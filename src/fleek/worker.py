@@ -260,11 +260,7 @@ async def _working(rt: Runtime) -> AsyncGenerator[Mapping[Task, Handler]]:
             part.remove_done_callback(give_up)
             part.cancel()
         await asyncio.gather(*parts, return_exceptions=True)
-        await asyncio.gather(
-            rt.shielded.finish(seconds=DRAIN_SECONDS),
-            rt.cancels.tasks.finish(seconds=DRAIN_SECONDS),
-        )
-        failpoints.hit("worker.drained")
+        await _drain(rt)
         await _leave(rt)
         for part in broken:
             caller.uncancel()
@@ -276,6 +272,14 @@ async def _register(rt: Runtime) -> None:
     await until_available(rt.clock.set)
     await until_available(rt.lease.register)
     await until_available(partial(media_links.prepare, rt))
+
+
+async def _drain(rt: Runtime) -> None:
+    await asyncio.gather(
+        rt.shielded.finish(seconds=DRAIN_SECONDS),
+        rt.cancels.tasks.finish(seconds=DRAIN_SECONDS),
+    )
+    failpoints.hit("worker.drained")
 
 
 async def _until(stop: asyncio.Event) -> None:

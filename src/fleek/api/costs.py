@@ -96,6 +96,22 @@ def _day(value: Any) -> str:
 
 
 Day = Annotated[str | None, BeforeValidator(_day)]
+FirstDay = Annotated[
+    Day,
+    Query(
+        alias="from",
+        description="The first day, in UTC; default: the first of the last day's month.",
+        json_schema_extra={"format": "date"},
+    ),
+]
+LastDay = Annotated[
+    Day,
+    Query(
+        alias="to",
+        description="The last day; default: today.",
+        json_schema_extra={"format": "date"},
+    ),
+]
 TenantQuery = Annotated[
     str | None,
     Query(
@@ -118,22 +134,8 @@ async def get_usage(
     request: Request,
     rt: RuntimeDep,
     *,
-    first: Annotated[
-        Day,
-        Query(
-            alias="from",
-            description="The first day, in UTC; default: the first of the last day's month.",
-            json_schema_extra={"format": "date"},
-        ),
-    ] = None,
-    last: Annotated[
-        Day,
-        Query(
-            alias="to",
-            description="The last day; default: today.",
-            json_schema_extra={"format": "date"},
-        ),
-    ] = None,
+    first: FirstDay = None,
+    last: LastDay = None,
     group_by: Annotated[
         GroupBy, Query(description="What it is added up by; `tenant` needs the scope `admin`.")
     ] = GroupBy.DAY,

@@ -124,6 +124,16 @@ ELSEWHERE: Final[dict[int | str, dict[str, Any]]] = {
     },
 }
 
+AsFile = Annotated[
+    bool,
+    Query(description="`false`: send the file itself, wherever it is stored."),
+    StrictBool,
+]
+ThumbnailSize = Annotated[
+    Literal["320", "960"] | None,
+    Query(description="A small picture instead, with a longer side of this many pixels."),
+]
+
 router = strict_router(tag="media")
 
 
@@ -146,15 +156,8 @@ async def get_media(
         str | None, Query(description="Signature of the address, in place of a key.")
     ] = None,
     *,
-    redirect: Annotated[
-        bool,
-        Query(description="`false`: send the file itself, wherever it is stored."),
-        StrictBool,
-    ] = True,
-    size: Annotated[
-        Literal["320", "960"] | None,
-        Query(description="A small picture instead, with a longer side of this many pixels."),
-    ] = None,
+    redirect: AsFile = True,
+    size: ThumbnailSize = None,
 ) -> Response:
     """Return a file under its public name. It never changes, and may be cached for ever.
 

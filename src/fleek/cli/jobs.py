@@ -70,47 +70,60 @@ def _write_log(session: Session, text: str) -> None:
         session.screen.text(text)
 
 
+StatusOption = Annotated[
+    list[Status] | None,
+    typer.Option("--status", "-s", help="Only jobs with this status. May be given several times."),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="NAME", help="Only jobs of this model.")
+]
+ProviderOption = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="Only jobs of this provider.")
+]
+KindOption = Annotated[
+    Kind | None, typer.Option("--kind", help="Only jobs that have made this kind of file.")
+]
+TagOption = Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")]
+WordsOption = Annotated[
+    str | None, typer.Option("--words", help="Only jobs whose prompt has all of these words.")
+]
+FavouritesOption = Annotated[bool, typer.Option("--favourites", help="Only favourites.")]
+BatchOption = Annotated[
+    UUID | None, typer.Option("--batch", metavar="ID", help="Only jobs of this batch.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Created since 2026-12-24T18:00, or 2h ago."),
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Created before this time.")
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="TEXT", help="A line for each job: '{id} {status} {prompt}'."
+    ),
+]
+OldestOption = Annotated[bool, typer.Option("--oldest", help="The oldest first.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")]
+
+
 @command(app, "list", session=connected)
 def list_jobs(
     *,
-    status: Annotated[
-        list[Status] | None,
-        typer.Option(
-            "--status", "-s", help="Only jobs with this status. May be given several times."
-        ),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="NAME", help="Only jobs of this model.")
-    ] = None,
-    provider: Annotated[
-        str | None, typer.Option("--provider", metavar="NAME", help="Only jobs of this provider.")
-    ] = None,
-    kind: Annotated[
-        Kind | None, typer.Option("--kind", help="Only jobs that have made this kind of file.")
-    ] = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only jobs with this tag.")] = None,
-    words: Annotated[
-        str | None, typer.Option("--words", help="Only jobs whose prompt has all of these words.")
-    ] = None,
-    favourites: Annotated[bool, typer.Option("--favourites", help="Only favourites.")] = False,
-    batch: Annotated[
-        UUID | None, typer.Option("--batch", metavar="ID", help="Only jobs of this batch.")
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="TIME", help="Created since 2026-12-24T18:00, or 2h ago."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Created before this time.")
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="TEXT", help="A line for each job: '{id} {status} {prompt}'."
-        ),
-    ] = None,
-    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many.")] = 20,
+    status: StatusOption = None,
+    model: ModelOption = None,
+    provider: ProviderOption = None,
+    kind: KindOption = None,
+    tag: TagOption = None,
+    words: WordsOption = None,
+    favourites: FavouritesOption = False,
+    batch: BatchOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    form: FormatOption = None,
+    oldest: OldestOption = False,
+    limit: LimitOption = 20,
     session: Session,
 ) -> None:
     """List jobs, newest first. With --format, {…} are fields of the job as in --json."""

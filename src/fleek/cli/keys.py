@@ -25,24 +25,29 @@ app.add_typer(keys, name="keys", help="API keys of the service.")
 SCOPES = ", ".join(Scope)
 
 
+TenantOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose jobs it is for; a new tenant is created. Default: default, or over HTTP that of "
+        "your key."
+    ),
+]
+ScopeOption = Annotated[
+    list[str] | None,
+    typer.Option(help=f"May be given several times: {SCOPES}. Default: all but admin."),
+]
+ExpiresOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="From now: 90d, 12h. Default: never.")
+]
+
+
 @command(keys, "create", session=operating)
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     *,
-    tenant: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose jobs it is for; a new tenant is created. Default: default, or over HTTP that of "
-            "your key."
-        ),
-    ] = None,
-    scope: Annotated[
-        list[str] | None,
-        typer.Option(help=f"May be given several times: {SCOPES}. Default: all but admin."),
-    ] = None,
-    expires: Annotated[
-        str | None, typer.Option(metavar="TIME", help="From now: 90d, 12h. Default: never.")
-    ] = None,
+    tenant: TenantOption = None,
+    scope: ScopeOption = None,
+    expires: ExpiresOption = None,
     session: OperatorSession,
 ) -> None:
     """Create a key and print it: it is shown this once and stored nowhere.

@@ -11,6 +11,19 @@ from fleek.domain.errors import ConfigurationError
 app = typer.Typer()
 
 
+AllowedHostOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="HOST", help="With --http: a host name that callers use. Several times."),
+]
+FolderOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="With stdio: a folder whose files may be uploaded by their path; default: the current "
+        "one. Several times."
+    ),
+]
+
+
 @app.command("mcp")
 def mcp(
     *,
@@ -19,19 +32,8 @@ def mcp(
     ] = False,
     host: Annotated[str, typer.Option(help="With --http: address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="With --http: port to listen on.")] = 8808,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="HOST", help="With --http: a host name that callers use. Several times."
-        ),
-    ] = None,
-    folder: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="With stdio: a folder whose files may be uploaded by their path; default: the current "
-            "one. Several times."
-        ),
-    ] = None,
+    allowed_host: AllowedHostOption = None,
+    folder: FolderOption = None,
     url: UrlOption = "http://127.0.0.1:8000",
     api_key: KeyOption = None,
 ) -> None:

@@ -22,27 +22,33 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
+OlderThanOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AGE", help="Instead: all jobs that ended longer ago than this: 30d, 12h, 5m."
+    ),
+]
+StatusOption = Annotated[
+    Status | None,
+    typer.Option("--status", "-s", help="With --older-than: only jobs with this status."),
+]
+OrphansOption = Annotated[
+    bool,
+    typer.Option("--orphans", help="Instead: files older than a day that belong to no job."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only show how much there is to purge.")
+]
+
+
 @command(app, "purge", session=connected)
 def purge(
     job_ids: SomeJobIds = None,
     *,
-    older_than: Annotated[
-        str | None,
-        typer.Option(
-            metavar="AGE", help="Instead: all jobs that ended longer ago than this: 30d, 12h, 5m."
-        ),
-    ] = None,
-    status: Annotated[
-        Status | None,
-        typer.Option("--status", "-s", help="With --older-than: only jobs with this status."),
-    ] = None,
-    orphans: Annotated[
-        bool,
-        typer.Option("--orphans", help="Instead: files older than a day that belong to no job."),
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show how much there is to purge.")
-    ] = False,
+    older_than: OlderThanOption = None,
+    status: StatusOption = None,
+    orphans: OrphansOption = False,
+    dry_run: DryRunOption = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     session: Session,
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, repeat
 from typing import Final
 
@@ -49,26 +50,14 @@ async def insert(
     failpoints.hit("submitted.write")
     patience = rt.settings.max_write_wait_seconds
     max_live = (await limits_of(rt, job.tenant_id)).max_live_jobs
-    if job.retry_of is None:
-        accepted = await jobs.insert_job(
-            rt.db,
-            job,
-            identity=identity,
-            max_live=max_live,
-            present=rt.presenter,
-            patience=patience,
-            reuse_since=reuse_since,
-        )
-    else:
-        accepted = await jobs.insert_retry(
-            rt.db,
-            job,
-            again=again,
-            identity=identity,
-            max_live=max_live,
-            present=rt.presenter,
-            patience=patience,
-        )
+    store = (
+        partial(jobs.insert_job, reuse_since=reuse_since)
+        if job.retry_of is None
+        else partial(jobs.insert_retry, again=again)
+    )
+    accepted = await store(
+        rt.db, job, identity=identity, max_live=max_live, present=rt.presenter, patience=patience
+    )
     if accepted.job.id == job.id:
         _record(rt, job, "submitted")
         if accepted.job.terminal:
@@ -159,12 +148,7 @@ async def apply_until_stored(
     while True:
         try:
             return await apply(
-                rt,
-                job_id,
-                decide_once,
-                event=event,
-                attempt_id=attempt_id,
-                start=start,
+                rt, job_id, decide_once, event=event, attempt_id=attempt_id, start=start
             )
         except _AlreadyStored:
             change = tried[-1].update.change

@@ -93,9 +93,7 @@ async def retry_once(
     earlier = await _find_earlier(rt, identity)
     if earlier is not None:
         return earlier
-    old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
-    if old.status not in {Status.FAILED, Status.CANCELLED}:
-        raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
+    old = await _retryable(rt, job_id, tenant_id=tenant_id)
     keyed = identity is not None and identity.key is not None  # the key has to be written
     existing = None if again or keyed else await jobs.retry_of(rt.db, old.id)
     if existing is not None:
@@ -107,6 +105,13 @@ async def retry_once(
         batch_index=old.batch_index,
     )
     return await _insert(rt, new, again=again, identity=identity)
+
+
+async def _retryable(rt: Runtime, job_id: JobId, *, tenant_id: str) -> Job:
+    old = (await jobs.get(rt.db, job_id, tenant_id=tenant_id)).job
+    if old.status not in {Status.FAILED, Status.CANCELLED}:
+        raise Conflict("only a failed or cancelled job can be retried", code="not_retryable")
+    return old
 
 
 def _repeated(old: Job, key_id: str | None) -> JobRequest:

@@ -6,6 +6,7 @@ is marked, then the file is removed, then the row.
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -44,45 +45,50 @@ async def accept_upload(
         TooManyUploads: The tenant's uploads would have more bytes than they may have.
         HostError: It cannot be stored now.
     """
-    upload_id, most = reserved or UploadId(uuid7()), rt.settings.max_upload_bytes
     rt.capacity.check()
     async with spool_file(rt.storage, f"upload-{uuid7()}") as path:
-        size, digest = await write_spool(
-            chunks,
-            path,
-            most=most,
-            too_large=TooLarge(f"the file must have at most MAX_UPLOAD_BYTES={most} bytes"),
-            min_free_bytes=rt.settings.min_free_bytes,
+        received = await _receive(
+            rt, chunks, path, upload_id=reserved or UploadId(uuid7()), tenant_id=tenant_id
         )
-        if size == 0:
-            raise InvalidInput("the file is empty", code="empty_upload")
-        sniffed = await asyncio.to_thread(sniff, path)
-        now = rt.now()
         quota = (await limits_of(rt, tenant_id)).max_uploaded_bytes
-        upload = await uploads.claim(
-            rt.db,
-            Upload(
-                id=upload_id,
-                tenant_id=tenant_id,
-                key=upload_key(upload_id, sniffed.extension),
-                sha256=digest,
-                size_bytes=size,
-                content_type=sniffed.content_type,
-                width=sniffed.width,
-                height=sniffed.height,
-                duration_seconds=sniffed.duration_seconds,
-                created_at=now,
-                expires_at=now + rt.settings.upload_retention,
-            ),
-            reserved=reserved is not None,
-            most=quota,
-        )
+        upload = await uploads.claim(rt.db, received, reserved=reserved is not None, most=quota)
         failpoints.hit("upload.claimed")
         if not upload.stored:
             await rt.storage.save(upload.key, path, content_type=upload.content_type)
             failpoints.hit("upload.stored")
             await _mark_stored(rt, upload)
     return upload
+
+
+async def _receive(
+    rt: Runtime, chunks: AsyncIterator[bytes], path: Path, *, upload_id: UploadId, tenant_id: str
+) -> Upload:
+    """Write a file to `path`, and return the row that describes it."""
+    most = rt.settings.max_upload_bytes
+    size, digest = await write_spool(
+        chunks,
+        path,
+        most=most,
+        too_large=TooLarge(f"the file must have at most MAX_UPLOAD_BYTES={most} bytes"),
+        min_free_bytes=rt.settings.min_free_bytes,
+    )
+    if size == 0:
+        raise InvalidInput("the file is empty", code="empty_upload")
+    sniffed = await asyncio.to_thread(sniff, path)
+    now = rt.now()
+    return Upload(
+        id=upload_id,
+        tenant_id=tenant_id,
+        key=upload_key(upload_id, sniffed.extension),
+        sha256=digest,
+        size_bytes=size,
+        content_type=sniffed.content_type,
+        width=sniffed.width,
+        height=sniffed.height,
+        duration_seconds=sniffed.duration_seconds,
+        created_at=now,
+        expires_at=now + rt.settings.upload_retention,
+    )
 
 
 async def _mark_stored(rt: Runtime, upload: Upload) -> None:

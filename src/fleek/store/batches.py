@@ -103,13 +103,7 @@ async def create(
             if earlier is not None:
                 return await _known(tx, earlier)
         if max_live is not None:
-            places = (await free_places(tx, {batch.tenant_id: max_live}))[batch.tenant_id]
-            if places < batch.total:
-                raise TooManyJobs(
-                    f"the batch has {batch.total} members, and {max(places, 0)} further jobs may be "
-                    f"unfinished (of {max_live})",
-                    retry_after=FULL_RETRY_AFTER,
-                )
+            await _check_places(tx, batch, max_live=max_live)
         if charge is not None and charge.reserved:
             spend = Spend(tx)
             await spend.lock({charge.payer})
@@ -117,6 +111,16 @@ async def create(
                 raise BudgetExceeded(f"{budget.describe()}, has no room for the batch")
         await tx.execute(insert(BatchRow), BATCH.values(batch))
     return batch
+
+
+async def _check_places(tx: Transaction, batch: Batch, *, max_live: int) -> None:
+    places = (await free_places(tx, {batch.tenant_id: max_live}))[batch.tenant_id]
+    if places < batch.total:
+        raise TooManyJobs(
+            f"the batch has {batch.total} members, and {max(places, 0)} further jobs may be "
+            f"unfinished (of {max_live})",
+            retry_after=FULL_RETRY_AFTER,
+        )
 
 
 async def _known(tx: Transaction, earlier: Earlier) -> Batch:

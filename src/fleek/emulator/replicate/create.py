@@ -68,12 +68,7 @@ def read_create_request(
     if wrong := refusals(model, parameters):
         raise Refused(_invalid(wrong))
     _check_webhook(account, body)
-    try:
-        marked = markers(parameters)
-    except UnknownFault as error:
-        raise Refused(problem(422, str(error))) from error
-    if "output" in marked and marked["output"].argument not in SHAPES:
-        raise Refused(problem(422, f"the emulator knows these shapes: {', '.join(SHAPES)}"))
+    marked = _markers(parameters)
     target = json.dumps([model.name, deployment, parameters], sort_keys=True)
     return CreateRequest(
         model=model,
@@ -84,6 +79,16 @@ def read_create_request(
         markers=marked,
         deployment=deployment,
     )
+
+
+def _markers(parameters: Mapping[str, Any]) -> Mapping[str, Marker]:
+    try:
+        marked = markers(parameters)
+    except UnknownFault as error:
+        raise Refused(problem(422, str(error))) from error
+    if "output" in marked and marked["output"].argument not in SHAPES:
+        raise Refused(problem(422, f"the emulator knows these shapes: {', '.join(SHAPES)}"))
+    return marked
 
 
 def _model(account: Account, official: str | None, reference: Any) -> tuple[Model, str]:
