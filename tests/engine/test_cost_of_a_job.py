@@ -1,10 +1,13 @@
-"""How many statements and transactions one job takes: each costs a millisecond or a wait for the disk."""
+"""What one job asks of the database, of threads and of folders: each costs time, or a wait for the disk."""
 
+import os
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
+import pytest
 from sqlalchemy import event
 
 from fakes import FakeProvider
@@ -17,7 +20,7 @@ from fleek.store import jobs
 from fleek.store.database import Database
 
 # Of a job alone; the loops of the coordinator are left out, whose statements many jobs share.
-STATEMENTS: Final = {"submit": 5, "start": 20, "collect": 13}
+STATEMENTS: Final = {"submit": 5, "start": 20, "collect": 12}
 TRANSACTIONS: Final = {"submit": 1, "start": 3, "collect": 2}
 
 
@@ -69,3 +72,27 @@ async def test_a_job_takes_no_more_statements_and_transactions(
     assert job.status is Status.COMPLETED
     assert {step: counts[step, "statements"] for step in STATEMENTS} == STATEMENTS
     assert {step: counts[step, "transactions"] for step in TRANSACTIONS} == TRANSACTIONS
+
+
+async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A visit of a thread costs a tenth of a millisecond, whatever is done there."""
+    provider.at_once = True
+    await _run(rt, Counter())
+    asked: Counter[str] = Counter()
+
+    def counted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            asked[name] += 1
+            return original(*arguments, **options)
+
+        return run
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted("visits", ThreadPoolExecutor.submit))
+    monkeypatch.setattr(os, "unlink", counted("unlinks", os.unlink))
+
+    job = await _run(rt, Counter())
+
+    assert job.status is Status.COMPLETED
+    assert asked == {"visits": 5}

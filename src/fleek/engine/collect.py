@@ -43,7 +43,7 @@ from fleek.engine.provenance import Signing
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
 from fleek.providers.base import Provider, SupportsUpload
-from fleek.sniff import Sniffed, sniff
+from fleek.sniff import Sniffed
 from fleek.storage.base import spool_file
 from fleek.store import attempts, events, jobs
 from fleek.store.updates import Update
@@ -75,7 +75,7 @@ async def _collect(rt: Runtime, job: Job) -> None:
         stored, signed = await _store(rt, job, attempt)
         withheld = await _withheld(rt, job, stored)
         media = [file for file in stored if file.index not in withheld]
-        await _complete(rt, job, attempt, media, withheld=withheld, signed=signed)
+        await _complete(rt, job, made, media, withheld=withheld, signed=signed)
     except asyncio.CancelledError:
         await rt.shielded.run(_release(rt, job))
         raise
@@ -169,7 +169,7 @@ async def store_output(
         HostError: It cannot be kept now.
         ProviderError: It cannot be fetched; ``retryable`` says whether ever.
     """
-    async with spool_file(rt.storage, f"{attempt.id}-{index}") as spooled:
+    async with spool_file(rt.storage, f"{attempt.id}-{index}", saved=True) as spooled:
         limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
         kept = await write_spool(
             _chunks(rt, job, attempt, output),
@@ -181,10 +181,9 @@ async def store_output(
         failpoints.hit("output.spooled")
         if kept.size_bytes == 0:
             raise OutputBroken("the output is empty")
-        sniffed = await asyncio.to_thread(sniff, spooled)
         if signing is not None:
-            kept = await signing.sign(index, spooled, kept, sniffed)
-        size, digest = kept
+            kept = await signing.sign(index, spooled, kept)
+        size, digest, sniffed = kept
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=sniffed.extension)
         with span("storage.save", fleek__bytes=size, fleek__content_type=sniffed.content_type):
             await rt.storage.save(key, spooled, content_type=sniffed.content_type)
@@ -257,27 +256,31 @@ def is_large(output: Output) -> bool:
 async def _complete(
     rt: Runtime,
     job: Job,
-    attempt: Attempt,
+    made: Sequence[Attempt],
     media: Sequence[Media],
     *,
     withheld: Mapping[int, str],
     signed: Mapping[int, str],
 ) -> None:
-    """Store the metadata document, then complete the job with its files in one transaction."""
+    """Store the metadata document, then complete the job with its files in one transaction.
+
+    `made`: the job's attempts, as they were when it was collected.
+    """
+    attempt_id = job.attempt_id
     now = rt.now()
     kind = Kind.of(media[0].content_type) if media else None
     completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
-    await save_document(rt, completed, media, withheld, signed)
+    await save_document(rt, completed, made, media, withheld=withheld, signed=signed)
     notes = notes_of(withheld, signed)
 
     def decide(current: Job, written: Attempt | None) -> Update:
-        if current.attempt_id != attempt.id or current.worker_id != job.worker_id:
+        if current.attempt_id != attempt_id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by another worker")
         change = transitions.complete(current, now=now, outputs=len(media), kind=kind, notes=notes)
         return Update(change=change, media=media, attempt=_without_content(written))
 
     try:
-        await apply_until_stored(rt, job.id, decide, event="completed", attempt_id=attempt.id)
+        await apply_until_stored(rt, job.id, decide, event="completed", attempt_id=attempt_id)
     except (IllegalTransition, StaleJob) as error:
         log.info("collect_superseded", job_id=str(job.id), reason=str(error))
         await _discard(rt, job, media)
@@ -307,7 +310,8 @@ async def _discard(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
     if _has_document(view.job):
         lines = await events.of_job(rt.db, job.id)
         withheld, signed = noted(lines, "withheld"), noted(lines, "c2pa")
-        await save_document(rt, view.job, view.media, withheld, signed)
+        made = await attempts.of_job(rt.db, job.id)
+        await save_document(rt, view.job, made, view.media, withheld=withheld, signed=signed)
         view = await jobs.get(rt.db, job.id, tenant_id=job.tenant_id)  # it may be purged meanwhile
     kept = {file.key for file in view.media}
     if _has_document(view.job):

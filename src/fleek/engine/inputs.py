@@ -43,10 +43,9 @@ from fleek.engine.accounts import Account, account_of, choose_account
 from fleek.engine.apply import apply_until_stored
 from fleek.engine.fetch_input import check_address, fetch_input
 from fleek.engine.runtime import Runtime
-from fleek.engine.spool import write_spool
+from fleek.engine.spool import Spooled, write_spool
 from fleek.engine.uploads import accept_upload
 from fleek.providers.base import InputFile, Provider, Schema, SupportsUpload
-from fleek.sniff import sniff
 from fleek.storage.base import spool_file
 from fleek.store import inputs, uploads
 from fleek.store.updates import Update
@@ -208,18 +207,17 @@ async def _hand_over_one(
             too_large=InputUnusable(limit, code="input_too_large"),
             min_free_bytes=rt.settings.min_free_bytes,
         )
-        file = await asyncio.to_thread(_described, path, *spooled)
+        file = _described(path, spooled)
         return await provider.upload(file), file
 
 
-def _described(path: Path, size_bytes: int, digest: str) -> InputFile:
-    sniffed = sniff(path)
+def _described(path: Path, spooled: Spooled) -> InputFile:
     return InputFile(
         path=path,
-        name=f"{digest[:16]}.{sniffed.extension}",
-        sha256=digest,
-        size_bytes=size_bytes,
-        content_type=sniffed.content_type,
+        name=f"{spooled.sha256[:16]}.{spooled.sniffed.extension}",
+        sha256=spooled.sha256,
+        size_bytes=spooled.size_bytes,
+        content_type=spooled.sniffed.content_type,
     )
 
 

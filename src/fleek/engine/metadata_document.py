@@ -1,6 +1,5 @@
 """The metadata document of a completed job, and what its history keeps of it."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,31 +12,34 @@ from fleek.engine.moderation import FLAGGED
 from fleek.engine.provenance import SIGNED
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import spool_file
-from fleek.store import attempts
 from fleek.store.events import Event
 
 
 async def save_document(
     rt: Runtime,
     job: Job,
+    made: Sequence[Attempt],
     media: Sequence[Media],
+    *,
     withheld: Mapping[int, str],
     signed: Mapping[int, str],
 ) -> None:
     """Store a completed job's metadata document beside its media, and what was withheld or signed.
 
+    `made`: its attempts.
+
     Raises:
         HostError: It cannot be kept now.
     """
-    written = document(job, media, await attempts.of_job(rt.db, job.id))
+    written = document(job, media, made)
     if withheld:
         rows = withheld.items()
         written["withheld"] = [{"index": n, "code": FLAGGED, "reason": why} for n, why in rows]
     for entry in written["outputs"]:
         if entry["index"] in signed:
             entry["c2pa"] = signed[entry["index"]]
-    async with spool_file(rt.storage, f"{job.attempt_id}-document") as spooled:
-        await asyncio.to_thread(spooled.write_bytes, strict.dumps(written))
+    name, content = f"{job.attempt_id}-document", strict.dumps(written)
+    async with spool_file(rt.storage, name, content=content, saved=True) as spooled:
         failpoints.hit("document.spooled")
         await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
 

@@ -112,14 +112,14 @@ class Signing:
         self._job = job
         self._min_free_bytes = min_free_bytes
 
-    async def sign(self, index: int, path: Path, received: Spooled, sniffed: Sniffed) -> Spooled:
+    async def sign(self, index: int, path: Path, received: Spooled) -> Spooled:
         """Put a signed copy in the place of a file of the spool; returns what is there then.
 
         Raises:
             SigningFailed: It cannot be signed, and has to be.
             StorageFull: There is no room for the copy.
         """
-        signer = self._signer
+        signer, sniffed = self._signer, received.sniffed
         if signer is None or sniffed.content_type not in SIGNABLE:
             return received
         async with spool_file(self._storage, f"{path.name}-signed") as copy:
@@ -134,17 +134,17 @@ class Signing:
                     raise
                 self.notes[index] = str(error)
                 return received
-            signed = await asyncio.to_thread(_measured, copy)
+            signed = await asyncio.to_thread(_measured, copy, sniffed)
             await asyncio.to_thread(copy.replace, path)
         self.notes[index] = SIGNED
         self.added_bytes += signed.size_bytes - received.size_bytes
         return signed
 
 
-def _measured(path: Path) -> Spooled:
+def _measured(path: Path, sniffed: Sniffed) -> Spooled:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Spooled(file.tell(), digest)
+        return Spooled(file.tell(), digest, sniffed)
 
 
 def _manifest(job: Job, content_type: str) -> Mapping[str, Any]:

@@ -4,7 +4,6 @@ The row is written first, so that no crash leaves a file that nothing names; and
 is marked, then the file is removed, then the row.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -18,7 +17,6 @@ from fleek.domain.uploads import Upload, UploadId, upload_key
 from fleek.engine.runtime import Runtime
 from fleek.engine.spool import write_spool
 from fleek.engine.tenants import limits_of
-from fleek.sniff import sniff
 from fleek.storage.base import spool_file
 from fleek.store import uploads
 
@@ -65,7 +63,7 @@ async def _receive(
 ) -> Upload:
     """Write a file to `path`, and return the row that describes it."""
     most = rt.settings.max_upload_bytes
-    size, digest = await write_spool(
+    size, digest, sniffed = await write_spool(
         chunks,
         path,
         most=most,
@@ -74,7 +72,6 @@ async def _receive(
     )
     if size == 0:
         raise InvalidInput("the file is empty", code="empty_upload")
-    sniffed = await asyncio.to_thread(sniff, path)
     now = rt.now()
     return Upload(
         id=upload_id,

@@ -100,18 +100,20 @@ class Tree:
         parts = split(key)
         if parts is None:
             raise ValueError(f"{key!r} is not a valid key")
-        near = source
+        near, left = source, {source}  # what may have to be removed
         try:
             if not self._spools[parts[0]].is_dir():
                 self._prepare()
             spool = self._spools[parts[0]]
             if self._disk.device(source) != self._disk.device(spool):
                 near = spool / uuid4().hex
+                left.add(near)
                 shutil.copyfile(source, near)
             self._sync(near)
             self._place(parts, near)
+            left.discard(near)
         finally:
-            for path in (source, near):
+            for path in left:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
 
