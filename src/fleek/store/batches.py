@@ -23,6 +23,7 @@ from fleek.store.event_stream import Cursor
 from fleek.store.idempotency import Claim, Earlier, claim, find
 from fleek.store.limits import free_places
 from fleek.store.owed import Presenter
+from fleek.store.rows import FIRST_ID, LAST_ID
 from fleek.store.spend import Spend
 from fleek.store.tables import (
     OF_A_BATCH,
@@ -209,10 +210,10 @@ async def page(
     db: Database, *, tenant_id: str, limit: int, after: BatchId | None = None
 ) -> list[BatchView]:
     """Return up to `limit` batches of a tenant, newest first, from the one behind `after` on."""
+    # one range of the index, and no tenant besides: SQLite would read all batches of that
     place = (BatchRow.tenant_id, BatchRow.id)
-    statement = select(BATCHES).where(BatchRow.tenant_id == tenant_id)
-    if after is not None:
-        statement = statement.where(tuple_(*place) < [tenant_id, after])
+    statement = select(BATCHES).where(tuple_(*place) >= [tenant_id, FIRST_ID])
+    statement = statement.where(tuple_(*place) < [tenant_id, LAST_ID if after is None else after])
     newest = (column.desc() for column in place)
     async with db.read() as tx:
         found = await tx.execute(statement.order_by(*newest).limit(limit))

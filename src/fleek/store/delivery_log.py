@@ -22,10 +22,9 @@ from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
 from fleek.store.deliveries import ATTEMPT, CHANGE, DELIVERIES, LOCK
 from fleek.store.owed import DELIVERY
+from fleek.store.rows import FIRST_ID, LAST_ID
 from fleek.store.tables import UNDELIVERABLE, DeliveryAttemptRow, DeliveryRow, EndpointRow
 
-FIRST: Final = UUID(int=0)  # no delivery has these ids
-LAST: Final = UUID(int=2**128 - 1)
 LOOKED_AT: Final = 1000  # deliveries at most, for one page
 WITHOUT_BODY: Final = [
     literal(b"").label("body") if column.name == "body" else column for column in DELIVERIES.c
@@ -79,7 +78,7 @@ async def page(
     range_of = tuple_(place.column, DeliveryRow.id)
     statement = (
         select(*WITHOUT_BODY)
-        .where(range_of >= [place.value, FIRST], range_of < [place.value, after or LAST])
+        .where(range_of >= [place.value, FIRST_ID], range_of < [place.value, after or LAST_ID])
         .order_by(place.column.desc(), DeliveryRow.id.desc())
     )
     if place.condition is not None:

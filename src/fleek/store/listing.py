@@ -19,7 +19,7 @@ from fleek.domain.job import JobFilter, JobId
 from fleek.store import search
 from fleek.store.database import Database, Transaction
 from fleek.store.jobs import JobView, read_views
-from fleek.store.rows import padded
+from fleek.store.rows import FIRST_ID, LAST_ID, padded
 from fleek.store.search import Found
 from fleek.store.tables import FAVOURITE, OF_A_BATCH, OF_A_KIND, JobRow, TagRow
 from fleek.store.updates import JOBS
@@ -30,8 +30,6 @@ PICKED: Final = 500  # rows that are read at a time by their ids
 NEIGHBOURS: Final = (
     100  # jobs around a time: ids and times of several processes may be in disorder
 )
-FIRST: Final = UUID(int=0)  # no job has these ids
-LAST: Final = UUID(int=2**128 - 1)
 ALL: Final = JobFilter()
 
 
@@ -60,8 +58,8 @@ class Listing:
     ranges: Sequence[Range]
     checks: Sequence[ColumnElement[bool]]
     oldest_first: bool
-    low: UUID = FIRST  # both bounds belong to the list
-    high: UUID = LAST
+    low: UUID = FIRST_ID  # both bounds belong to the list
+    high: UUID = LAST_ID
 
     @classmethod
     def of(cls, wanted: JobFilter, *, tenant_id: str) -> "Listing":
@@ -182,21 +180,18 @@ async def _between(
     tx: Transaction, wanted: JobFilter, listing: Listing, tenant_id: str
 ) -> Listing:
     """Narrow a list to the ids of the times that a filter names; `checks` decide exactly."""
-    created = (JobRow.tenant_id, JobRow.created_at)
-    order = (
-        *created,
-        JobRow.id,
-    )  # of jobs of one time the outermost count, however many there are
+    # of jobs of one time the outermost count, however many there are
+    order = (JobRow.tenant_id, JobRow.created_at, JobRow.id)
     low, high = listing.low, listing.high
+    # SQLite begins at the time only for two plain conditions: for a pair of values, from the first job
+    of_tenant = select(JobRow.id).where(JobRow.tenant_id == tenant_id)
     if wanted.created_after is not None:
-        place = tuple_(*created) >= [tenant_id, wanted.created_after]
-        nearest = select(JobRow.id).where(place, JobRow.tenant_id == tenant_id).order_by(*order)
-        low = min(await tx.scalars(nearest.limit(NEIGHBOURS)), default=LAST)
+        nearest = of_tenant.where(JobRow.created_at >= wanted.created_after).order_by(*order)
+        low = min(await tx.scalars(nearest.limit(NEIGHBOURS)), default=LAST_ID)
     if wanted.created_before is not None:
-        place = tuple_(*created) < [tenant_id, wanted.created_before]
         newest = (column.desc() for column in order)
-        nearest = select(JobRow.id).where(place, JobRow.tenant_id == tenant_id).order_by(*newest)
-        high = max(await tx.scalars(nearest.limit(NEIGHBOURS)), default=FIRST)
+        nearest = of_tenant.where(JobRow.created_at < wanted.created_before).order_by(*newest)
+        high = max(await tx.scalars(nearest.limit(NEIGHBOURS)), default=FIRST_ID)
     return replace(listing, low=low, high=high)
 
 

@@ -20,6 +20,8 @@ from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing, Tried
 from fleek.domain.text import strip_unstorable
 
 Values = dict[str, Any]
+FIRST_ID: Final = UUID(int=0)  # no row has these ids
+LAST_ID: Final = UUID(int=2**128 - 1)
 FILTER_TIMES: Final = ("created_after", "created_before")
 Key = TypeVar("Key")
 Value = TypeVar("Value")
