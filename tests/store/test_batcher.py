@@ -15,7 +15,7 @@ from fleek.domain.errors import (
     Overloaded,
     WriteUnknown,
 )
-from fleek.store.batcher import Batcher, arrived_at
+from fleek.store.batcher import FEW, RECENT_SECONDS, Batcher, Requests, arrived_at
 
 
 @asynccontextmanager
@@ -71,6 +71,66 @@ async def test_the_size_of_a_flush_is_limited() -> None:
 
     assert answers == [0, 2, 4, 6, 8]
     assert max(map(len, recorder.batches)) == 2
+
+
+async def test_few_steps_share_a_flush_while_requests_write() -> None:
+    """Else a submission waits for a transaction with the steps of a hundred jobs."""
+    recorder = Recorder()
+    group = Batcher(at_once, recorder.flush)
+    recorder.gate.clear()
+    request = asyncio.create_task(group.put(1))
+    await recorder.entered.wait()
+    steps = [asyncio.create_task(group.put(100 + n, yields=True)) for n in range(2 * FEW + 1)]
+    later = asyncio.create_task(group.put(2))
+    await asyncio.sleep(0)
+
+    recorder.gate.set()
+    await asyncio.gather(request, later, *steps)
+
+    first, second, *others = recorder.batches
+    assert first == [1]
+    assert second == [*range(100, 100 + FEW), 2]
+    assert [step for flushed in others for step in flushed] == [
+        *range(100 + FEW, 100 + len(steps))
+    ]
+    assert max(map(len, others)) == FEW
+
+
+async def test_steps_share_a_flush_again_when_the_requests_have_ended() -> None:
+    """A step in a small transaction costs more."""
+    now = 0.0
+    recorder, requests = Recorder(), Requests(lambda: now)
+    group = Batcher(at_once, recorder.flush, requests=requests)
+    await group.put(1)
+
+    now += RECENT_SECONDS
+    await asyncio.gather(*(group.put(100 + n, yields=True) for n in range(2 * FEW)))
+
+    assert recorder.batches == [[1], [*range(100, 100 + 2 * FEW)]]
+
+
+async def test_neither_steps_nor_requests_wait_for_ever() -> None:
+    """They take turns at the one writer, however many requests there are."""
+    writer, requests = asyncio.Lock(), Requests()
+    steps, submissions = Recorder(), Recorder()
+    shared = {"requests": requests}
+    stepping = Batcher(lambda: writer, steps.flush, **shared)  # type: ignore[arg-type]  # a lock opens nothing
+    accepting = Batcher(lambda: writer, submissions.flush, **shared)  # type: ignore[arg-type]  # likewise
+
+    async def ask_for_ever() -> None:
+        while True:
+            await accepting.put(1)
+
+    callers = [asyncio.create_task(ask_for_ever()) for _ in range(4)]
+    await submissions.entered.wait()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(stepping.put(100 + n, yields=True) for n in range(5 * FEW)))
+    served = len(submissions.batches)
+    for caller in callers:
+        caller.cancel()
+
+    assert list(map(len, steps.batches)) == [FEW] * 5
+    assert served >= len(steps.batches) - 1
 
 
 async def test_shards_flush_concurrently() -> None:

@@ -3,11 +3,16 @@
 A transaction costs a wait for the disk however little it writes. So callers that come while one
 is under way wait together, and the next transaction takes them all. What waits can still be taken
 back: a batch is made up only when its transaction is open.
+
+Steps of jobs yield to requests. There may be a hundred at once, and one transaction for all of them
+occupies the writer of SQLite, and the event loop, several times as long as all submissions of a
+moment do, which wait for it. So while requests write, few steps share a transaction, and between
+two of these is one of requests. Neither waits for ever, as transactions take their turns in order.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -31,14 +36,34 @@ TRIES: Final = 4
 SHORTEST_WAIT: Final = 0.2  # seconds, for the item of a request that has waited elsewhere
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
+RECENT_SECONDS: Final = 0.5  # since the latest write of a request: more of them may be under way
+FEW: Final = 8  # steps in one transaction meanwhile; fewer cost much more each
+
 arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
 """When the request arrived for which this task runs (monotonic seconds); None: no request."""
+
+
+class Requests:
+    """Whether requests write now; one for all batchers whose transactions may delay each other."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._latest = float("-inf")
+
+    def note(self) -> None:
+        """Take note of an item of a request, when it comes and when it is answered."""
+        self._latest = self._clock()
+
+    def recent(self) -> bool:
+        """Whether there was one lately."""
+        return self._clock() - self._latest < RECENT_SECONDS
 
 
 class Batcher(Generic[Item, Result]):
     """Gathers the items of concurrent callers and flushes them together.
 
-    ``lanes`` flushes may run at once, each with at most ``limit`` items. A `HostError` concerns
+    ``shards`` flushes may run at once, each with at most ``limit`` items; of those that yield, with
+    at most `FEW` while there are ``requests``. A `HostError` concerns
     all callers alike. After any other error the items are flushed in halves, and halves of these,
     so that in the end only the callers of bad items get the error.
     """
@@ -51,35 +76,52 @@ class Batcher(Generic[Item, Result]):
         shards: int = 1,
         limit: int = 500,
         under_way: timedelta = UNDER_WAY,
+        requests: Requests | None = None,
     ) -> None:
         self._begin = begin
         self._flush = flush
         self._idle = shards
         self._limit = limit
         self._under_way = under_way.total_seconds()
+        self._requests = requests or Requests()
         self._waiting: dict[asyncio.Future[Result], Item] = {}  # in the order of their arrival
+        self._yielding: set[asyncio.Future[Result]] = set()  # of those that wait
         self._hasty: set[asyncio.Future[Result]] = set()  # of those that have a patience
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def put(self, item: Item, *, patience: timedelta | None = None) -> Result:
+    async def put(
+        self, item: Item, *, patience: timedelta | None = None, yields: bool = False
+    ) -> Result:
         """Hand in an item and wait for its answer.
 
         An item that still waits after `patience` is taken back; it counts from the arrival of the
         request, which may have waited for the event loop. A caller that goes away does not stop the
-        flush: its item is written all the same.
+        flush: its item is written all the same. `yields`: it is not a request's.
 
         Raises:
             Overloaded: It was taken back.
             WriteUnknown: It was being written by then, and was not confirmed in time.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting[future] = item
+        if yields:
+            self._yielding.add(future)
+        else:
+            self._requests.note()
         self._wake()
+        try:
+            return await self._answered(future, patience)
+        finally:
+            if not yields:
+                self._requests.note()  # who asked one thing after the other is back soon
+
+    async def _answered(
+        self, future: asyncio.Future[Result], patience: timedelta | None
+    ) -> Result:
         if patience is None:
             return await future
         self._hasty.add(future)
-        now = time.monotonic()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
         seconds = patience.total_seconds()
         if (arrived := arrived_at.get()) is not None:
             seconds = min(seconds, max(seconds - (now - arrived), SHORTEST_WAIT))
@@ -114,7 +156,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take_back(self, future: asyncio.Future[Result]) -> None:
         if future in self._waiting:
-            del self._waiting[future]
+            self._forget(future)
             _fail([future], Overloaded("it waited for too long and was taken back"))
         elif not future.done():
             unknown = WriteUnknown("it was not confirmed in time")
@@ -130,10 +172,25 @@ class Batcher(Generic[Item, Result]):
             self._idle += 1
 
     def _take(self) -> dict[asyncio.Future[Result], Item]:
-        batch = dict(islice(self._waiting.items(), self._limit))
+        chosen = self._without_most() if self._requests.recent() else iter(self._waiting)
+        batch = {future: self._waiting[future] for future in islice(chosen, self._limit)}
         for future in batch:
-            del self._waiting[future]
+            self._forget(future)
         return batch
+
+    def _without_most(self) -> Iterator[asyncio.Future[Result]]:
+        """Yield what waits, in its order, but only `FEW` of what yields."""
+        left = FEW
+        for future in self._waiting:
+            if future not in self._yielding:
+                yield future
+            elif left:
+                left -= 1
+                yield future
+
+    def _forget(self, future: asyncio.Future[Result]) -> None:
+        del self._waiting[future]
+        self._yielding.discard(future)
 
     async def _answer(self, batch: dict[asyncio.Future[Result], Item]) -> None:
         """Flush a batch; an empty one takes the waiting items once it can be flushed."""
@@ -159,7 +216,7 @@ class Batcher(Generic[Item, Result]):
         if isinstance(error, Overloaded):  # those who wait would wait for the same
             hasty = [future for future in self._waiting if future in self._hasty]
             for future in hasty:
-                del self._waiting[future]
+                self._forget(future)
             _fail(hasty, error)
         if len(batch) <= 1 or isinstance(error, HostError):
             _fail(batch, error)

@@ -20,7 +20,7 @@ from fleek.domain.errors import (
     WriteUnknown,
 )
 from fleek.store.address import database_url
-from fleek.store.batcher import Batcher, Begin
+from fleek.store.batcher import Batcher, Begin, Requests
 from fleek.store.errors import (
     check_descriptors,
     driver_message,
@@ -53,6 +53,7 @@ class Database:
         self._writer = writer
         self._reader = reader
         self._groups: dict[Any, Batcher[Any, Any]] = {}
+        self._requests = Requests()
         self.kind = writer.dialect.name  # "sqlite" or "postgresql"
         self.file = Path(str(url.database)) if self.kind == "sqlite" else None
         self._closed = False
@@ -108,21 +109,26 @@ class Database:
             yield session
 
     async def grouped_write(
-        self, write: GroupedWrite[Item, Result], item: Item, *, patience: timedelta | None = None
+        self,
+        write: GroupedWrite[Item, Result],
+        item: Item,
+        *,
+        patience: timedelta | None = None,
+        yields: bool = False,
     ) -> Result:
         """Run `write` for this item in a transaction that concurrent callers share.
 
         If the transaction fails over what an item holds, it is tried again in halves, so that a
         bad item fails only its own caller. `patience`: how long the item may wait for its turn;
-        None: as long as it takes.
+        None: as long as it takes. `yields`: no request waits for it, so it lets those of requests by.
 
         Raises:
             Overloaded: Its turn did not come in time, or a lock was in the way: it is not written.
             WriteUnknown: It may be written.
         """
         shards = 1 if self.kind == "sqlite" else 2
-        group = self._group(write, self.write, shards=shards)
-        result: Result = await group.put(item, patience=patience)
+        group = self._group(write, self.write, shards=shards, requests=self._requests)
+        result: Result = await group.put(item, patience=patience, yields=yields)
         return result
 
     async def grouped_read(self, read: GroupedWrite[Item, Result], item: Item) -> Result:

@@ -132,7 +132,7 @@ async def claim(db: Database, wish: Claim) -> list[Delivery]:
 
     What is not reported by the end of its lease is due again.
     """
-    claimed: list[Delivery] = await db.grouped_write(_claim_all, wish)
+    claimed: list[Delivery] = await db.grouped_write(_claim_all, wish, yields=True)
     return claimed
 
 
@@ -219,7 +219,7 @@ async def report(db: Database, outcome: Outcome) -> str | None:
 
     Of an attempt whose lease has been lost, only success counts.
     """
-    disabled: str | None = await db.grouped_write(_report_all, outcome)
+    disabled: str | None = await db.grouped_write(_report_all, outcome, yields=True)
     return disabled
 
 

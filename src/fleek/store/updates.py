@@ -189,8 +189,8 @@ async def apply(
     """Decide on a job as it is now and write the update.
 
     `attempt_id` names the attempt that `decide` gets; `present` is for the webhooks that are owed;
-    `start` is given if the decision starts the job; `patience` is how long to wait at most for a
-    transaction.
+    `start` is given if the decision starts the job; `patience` is how long a request waits at most
+    for a transaction. Without it this is a step of a job, and yields to requests.
 
     Raises:
         NotFound: There is no such job.
@@ -202,7 +202,9 @@ async def apply(
     """
     request = _Request(job_id, attempt_id, decide, present, start)
     try:
-        applied: Any = await db.grouped_write(_apply_all, request, patience=patience)
+        applied: Any = await db.grouped_write(
+            _apply_all, request, patience=patience, yields=patience is None
+        )
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:
             raise PredictionTaken("another attempt has this prediction") from error
