@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.dispatch.base import Dispatcher, Handler, HandsOver, Task
 from fleek.domain.job import JobId
 
 SECONDS = 60  # the longest duration of any step; no test waits for time to pass
@@ -284,3 +284,21 @@ async def test_a_raising_handler_does_not_stop_the_others(dispatcher: Dispatcher
 async def test_check_passes_when_ids_can_be_sent(dispatcher: Dispatcher) -> None:
     """Readiness uses it for every response."""
     await dispatcher.check()
+
+
+async def test_an_id_that_is_handed_over_is_handled(dispatcher: Dispatcher) -> None:
+    """A dispatcher that can spare a message gives the id to the same handlers, within their slots."""
+    if not isinstance(dispatcher, HandsOver):
+        await dispatcher.check()  # optional: without it, every id is enqueued
+        return
+    recorder = Recorder(hold=True)
+
+    before = dispatcher.hand_over("collect", a_job(0))
+    async with consuming(dispatcher, recorder.handlers, concurrency=2):
+        await dispatcher.enqueue("start", a_job(1))
+        await recorder.count(1)  # its handlers run
+        taken = [dispatcher.hand_over("collect", a_job(number)) for number in (2, 3)]
+        await recorder.count(2)
+
+    assert (before, taken) == (False, [True, False])
+    assert recorder.handled == {"start": [a_job(1)], "collect": [a_job(2)]}

@@ -174,3 +174,51 @@ def test_only_job_ids_are_accepted(value: object) -> None:
     """Other values were not sent by Fleek."""
     assert job_id_of(value) is None
     assert job_id_of(str(A)) == A
+
+
+async def test_an_id_of_this_process_needs_no_message() -> None:
+    """The coordinator runs in a worker, and messages cost as much as half a job."""
+    bridge, gate = Bridge(), Gate()
+    async with running(bridge, start=gate, collect=gate, concurrency=2):
+        taken = bridge.hand_over("collect", A)
+        await gate.came(1)
+
+    assert taken
+    assert gate.jobs == [A]
+
+
+async def test_an_id_without_a_free_slot_is_not_queued_here() -> None:
+    """Another worker may have one: half of two slots collect."""
+    bridge, gate = Bridge(), Gate()
+    async with running(bridge, start=gate, collect=gate, concurrency=2):
+        bridge.hand_over("collect", A)
+        taken = bridge.hand_over("collect", B)
+        gate.open()
+        await gate.came(1)
+
+    assert not taken
+    assert gate.jobs == [A]
+
+
+async def test_nothing_is_handed_over_to_a_process_without_handlers() -> None:
+    """An API without a worker concludes jobs, too: by the provider's callbacks."""
+    bridge, gate = Bridge(), Gate()
+    before = bridge.hand_over("collect", A)
+    async with running(bridge, start=gate, collect=gate):
+        pass
+
+    assert not before
+    assert not bridge.hand_over("collect", A)
+
+
+async def test_a_failure_of_a_handed_over_id_stops_nothing() -> None:
+    """No thread waits for it; the handler has logged it."""
+    bridge, gate = Bridge(), Gate()
+    async with running(bridge, start=gate, collect=refuse) as receive:
+        bridge.hand_over("collect", A)
+        waiting = receive("start", B)
+        await gate.came(1)
+        gate.open()
+        await asyncio.wait_for(waiting, LIMIT)
+
+    assert gate.jobs == [B]

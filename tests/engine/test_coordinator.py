@@ -15,8 +15,9 @@ from fleek.dispatch.base import Task
 from fleek.domain.errors import DatabaseUnavailable, DispatcherUnavailable
 from fleek.domain.job import JobId, Status
 from fleek.engine import coordinator
-from fleek.engine.admit import BUSY, IDLE, REPEAT_SECONDS, Admission, Dispatches
+from fleek.engine.admit import BUSY, IDLE, Admission
 from fleek.engine.coordinator import ROLE, coordinate, release_leadership
+from fleek.engine.dispatches import REPEAT_SECONDS, Dispatches
 from fleek.engine.heartbeat import ROLE_LASTS, WorkerLease
 from fleek.engine.loops import REST_SECONDS, RESTS, ShieldedTasks, Wakeups, loop, run_logged
 from fleek.engine.runtime import Runtime

@@ -14,6 +14,7 @@ from fleek.domain.job import Job, JobId, Stage, Status
 from fleek.engine.admit import Admission
 from fleek.engine.cancel import cancel
 from fleek.engine.collect import collect
+from fleek.engine.dispatches import Dispatches
 from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
 from fleek.engine.recover import Recovery
@@ -253,7 +254,8 @@ async def test_postponed_results_do_not_block_others(
         async def enqueue(self, _task: str, job_id: JobId) -> None:
             sent.append(job_id)
 
-    await Admission(replace(rt, dispatcher=Recording())).turn()  # type: ignore[arg-type]  # all that it needs
+    other = replace(rt, dispatcher=Recording(), collects=Dispatches("collect"))  # type: ignore[arg-type]  # all that it needs
+    await Admission(other).turn()
 
     assert fresh.id in sent
     assert len(sent) == 1 + 1  # of four slots one

@@ -14,7 +14,7 @@ import structlog
 
 from fleek import registry
 from fleek.dispatch.base import Attach
-from fleek.dispatch.bridge import Bridge
+from fleek.dispatch.bridge import OF_PROCESS, Bridge
 
 FEW_THREADS: Final = 16  # concurrent handlers; with fewer, a worker mostly waits for providers
 STOP_SECONDS: Final = 25.0  # maximum time for draining
@@ -78,6 +78,7 @@ class AttachedWorker:
 
     async def _live(self) -> None:
         self._loop, self._work = asyncio.get_running_loop(), asyncio.current_task()
+        OF_PROCESS.set(self._bridge)
         attach: Attach = registry.attach()
         async with (
             attach(dispatch=self._dispatch, concurrency=self._concurrency) as handlers,

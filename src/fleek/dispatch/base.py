@@ -56,6 +56,18 @@ class Dispatcher(Protocol):
 
 
 @runtime_checkable
+class HandsOver(Protocol):
+    """A dispatcher that can give an id to a handler of its own process, without a broker."""
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run this task here if a slot is free now; False: it was not queued.
+
+        Call it on the event loop of the handlers.
+        """
+        ...
+
+
+@runtime_checkable
 class Measured(Protocol):
     """A dispatcher with metrics of its own."""
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -108,6 +109,16 @@ class Bridge:
             raise Closed("the event loop has ended") from error
         done.result()
 
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run a task without a message if a slot is free; False: it was not queued.
+
+        Call it on an event loop; on any but the handlers' it returns False.
+        """
+        if self._loop is not asyncio.get_running_loop() or not self._slots.has_slot(task):
+            return False
+        self._slots.put(task, job_id)
+        return True
+
     def record_dropped(self, reason: str, message: object) -> None:
         """Count and log a message that cannot be processed. Thread-safe."""
         DROPPED.labels(reason).inc()
@@ -144,6 +155,18 @@ class Bridge:
         finally:
             for waiting in threads:
                 _end(waiting, failure)
+
+
+OF_PROCESS: Final[ContextVar[Bridge]] = ContextVar("bridge")
+"""The bridge of a broker's own worker command, for the dispatcher that its Fleek worker opens.
+
+Without it the two would not know of each other, and every id would make a detour by the broker.
+"""
+
+
+def bridge_of_process() -> Bridge:
+    """Return the bridge whose handlers will run in this context, or a new one."""
+    return OF_PROCESS.get(None) or Bridge()
 
 
 def job_id_of(value: object) -> JobId | None:

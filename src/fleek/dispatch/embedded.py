@@ -81,6 +81,15 @@ class EmbeddedDispatcher:
     async def check(self) -> None:
         """Do nothing: memory is always reachable."""
 
+    def has_slot(self, task: Task) -> bool:
+        """Whether an id for this task could begin now."""
+        consumer = self._consumer
+        return (
+            consumer is not None
+            and consumer.running.total() < consumer.concurrency
+            and consumer.running[task] < consumer.limits[task]
+        )
+
     def waits(self, task: Task, job_id: JobId) -> bool:
         """Whether this id waits for a slot."""
         return job_id in self._queues[task]

@@ -1,17 +1,12 @@
 """Dispatch due jobs: the only place that decides their order."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Final
 
-import structlog
-
-from fleek import failpoints
-from fleek.dispatch.base import Task
-from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
+from fleek.engine.dispatches import Dispatches
 from fleek.engine.provider_limits import Clock
 from fleek.engine.runtime import Runtime
 from fleek.engine.throttle import RateLimiter
@@ -19,65 +14,10 @@ from fleek.store import limits, queue, workers
 from fleek.store.queue import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # dispatched ids that no worker has claimed yet
-REPEAT_SECONDS: Final = 30.0  # before an id that was not claimed is dispatched again
 RECOLLECTS: Final = 4  # one slot in so many is for collects that have failed before
 IDLE: Final = timedelta(seconds=1)
 BUSY: Final = timedelta(milliseconds=20)
 FULL: Final = timedelta(milliseconds=200)  # jobs wait until others of their tenant have ended
-
-log = structlog.get_logger(__name__)
-
-
-class Dispatches:
-    """The ids of one task that were dispatched and not claimed yet, during one leadership."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._sent: dict[JobId, tuple[datetime, float]] = {}  # its `run_at` then; when, monotonic
-
-    def note(self, wanted: Mapping[JobId, datetime]) -> None:
-        """Forget ids that were claimed, or were dispatched too long ago.
-
-        An id was claimed if its job is not `wanted` any more, or has another `run_at`: then it was
-        claimed and returned to the queue in between.
-        """
-        oldest = time.monotonic() - REPEAT_SECONDS
-        self._sent = {
-            job_id: (run_at, sent)
-            for job_id, (run_at, sent) in self._sent.items()
-            if wanted.get(job_id) == run_at and sent > oldest
-        }
-
-    @property
-    def outstanding(self) -> list[JobId]:
-        """The ids that are not known to be claimed."""
-        return list(self._sent)
-
-    async def send(
-        self,
-        rt: Runtime,
-        wanted: Mapping[JobId, datetime],
-        *,
-        most: int,
-        may: Callable[[JobId], bool] = lambda _: True,
-    ) -> int:
-        """Dispatch jobs until `most` are outstanding; returns how many were dispatched now.
-
-        `wanted` holds the `run_at` of each job, in the order of dispatch. `may` is called in this
-        order, and only for jobs that are dispatched if it returns True.
-        """
-        self.note(wanted)
-        fresh = filter(may, (job_id for job_id in wanted if job_id not in self._sent))
-        chosen = list(islice(fresh, max(most - len(self._sent), 0)))
-        for number, job_id in enumerate(chosen):
-            try:
-                failpoints.hit("admit.dispatch")
-                await rt.dispatcher.enqueue(self._task, job_id)
-            except DispatcherUnavailable as error:
-                log.warning("dispatch_failed", job_id=str(job_id), reason=str(error))
-                return number
-            self._sent[job_id] = (wanted[job_id], time.monotonic())
-        return len(chosen)
 
 
 class TenantLimiter:
@@ -129,7 +69,7 @@ class Admission:
         self._limiter = RateLimiter(rt, clock=clock)
         self._tenants = TenantLimiter(rt)
         self._starts = Dispatches("start")
-        self._collects = Dispatches("collect")
+        self._collects = rt.collects  # with those that `conclude` has dispatched in this process
         self._recollects = Dispatches("collect")  # apart, since each may take long to fail again
 
     async def turn(self) -> timedelta:

@@ -12,7 +12,7 @@ import structlog
 
 from fleek.domain.attempt import Attempt, Verdict, close_attempt
 from fleek.domain.charges import priced_by
-from fleek.domain.errors import DispatcherUnavailable, HostError, ProviderError
+from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
 from fleek.domain.media import Output
 from fleek.domain.money import Micros
@@ -22,6 +22,7 @@ from fleek.domain.transitions import mark_predicted
 from fleek.engine import failover
 from fleek.engine.apply import apply
 from fleek.engine.collect import is_large, store_output
+from fleek.engine.dispatches import dispatch_collect
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded, SupportsCost
@@ -68,7 +69,7 @@ async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> Non
     if superseded and isinstance(outcome, Succeeded):
         await _discard_inline_outputs(rt, outcome)
     if applied.changed and applied.job.stage is Stage.COLLECTING:
-        await _dispatch_collect(rt, applied.job)
+        await dispatch_collect(rt, applied.job)
     rt.wakeups.notify("admit")
 
 
@@ -83,13 +84,6 @@ async def _kept(rt: Runtime, attempt: Attempt, outcome: Outcome) -> Outcome:
     if isinstance(outcome, Failed):
         return outcome
     return await store_inline_outputs(rt, attempt, outcome) if outcome.outputs else EMPTY
-
-
-async def _dispatch_collect(rt: Runtime, job: Job) -> None:
-    try:
-        await rt.dispatcher.enqueue("collect", job.id)
-    except DispatcherUnavailable as error:
-        log.warning("dispatch_failed", job_id=str(job.id), reason=str(error))
 
 
 def _cost(rt: Runtime, job: Job, attempt: Attempt, prediction: Prediction) -> Micros | None:

@@ -198,6 +198,7 @@ async def expire_dead_workers(rt: Runtime) -> None:
     """
     now, asked = rt.now(), rt.steady()
     running = [worker for worker in await workers.running(rt.db) if not rt.lease.is_own(worker.id)]
+    rt.own_share.others = len(running)
     silent = rt.lease.silent(running, asked=asked)
     gone = [worker.id for worker in running if process_is_gone(worker)]
     if silent or gone:

@@ -11,6 +11,7 @@ from fleek.domain.prices import PriceList
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
+from fleek.engine.dispatches import Dispatches, OwnShare
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.moderation import Moderator
@@ -60,6 +61,8 @@ class Runtime:
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     cancels: CancelRequests = field(default_factory=CancelRequests)
     pauses: PauseCache = field(default_factory=PauseCache)
+    collects: Dispatches = field(default_factory=lambda: Dispatches("collect"))
+    own_share: OwnShare = field(default_factory=OwnShare)  # of the jobs to be collected
     turns: AccountTurns = field(default_factory=AccountTurns)  # of the accounts of providers
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Bridge, Caller
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Caller, bridge_of_process
 from fleek.dispatch.celery.application import (
     CelerySettings,
     FleekCelery,
@@ -27,7 +27,7 @@ class CeleryDispatcher:
 
     def __init__(self, settings: CelerySettings) -> None:
         self._settings = settings
-        self._bridge = Bridge()
+        self._bridge = bridge_of_process()
         self._app = make_app(settings, self._bridge, patience=ANSWER_SECONDS)
         self._sender = Caller("celery-send", Exception)  # the errors depend on the broker
         self._checker = Caller("celery-check", Exception)
@@ -42,6 +42,10 @@ class CeleryDispatcher:
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Publish the id; returns when the broker has it."""
         await self._sender.call(send, self._app, task, job_id)
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run the task in this process, if a slot is free now."""
+        return self._bridge.hand_over(task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Celery's worker in threads of this process; only one at a time.

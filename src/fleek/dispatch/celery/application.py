@@ -189,5 +189,5 @@ def _conf(broker: str) -> dict[str, Any]:
         "worker_consumer": "fleek.dispatch.celery.consumer:Consumer",
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "worker_send_task_events": True,
+        "worker_send_task_events": False,  # three messages per task; Flower switches them on
     }

@@ -11,7 +11,7 @@ import redis
 from dramatiq import Worker, set_broker
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Bridge, Caller
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Caller, bridge_of_process
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.dispatch.dramatiq.dramatiq_cli import (
     IDLE_MS,
@@ -32,7 +32,7 @@ class DramatiqDispatcher:
 
     def __init__(self, settings: DramatiqSettings) -> None:
         self._settings = settings
-        self._bridge = Bridge()
+        self._bridge = bridge_of_process()
         self._broker = FleekBroker(settings, self._bridge, patience=ANSWER_SECONDS)
         self._sender = Caller("dramatiq-send", redis.RedisError)
         self._checker = Caller("dramatiq-check", redis.RedisError)
@@ -41,6 +41,10 @@ class DramatiqDispatcher:
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Publish the id; returns when Redis has it."""
         await self._sender.call(self._broker.send, task, job_id)
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run the task in this process, if a slot is free now."""
+        return self._bridge.hand_over(task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Dramatiq's worker in threads of this process.
