@@ -17,13 +17,14 @@ PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
 QUICK := not full and not node and not live and not browser
 FULL := (full or hypothesis) and not node and not live and not browser
+BOTH := not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WAITING := $(shell echo $$(($(CORES) * 5 / 2)))# processes of tests that wait for others most of their time
 CODE := src tests benchmarks scripts
 CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in))# official clients that tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-both test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,8 +55,8 @@ dev: $(VENV)/.dev ## Serve, and start anew when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
 check: $(VENV)/.dev ## Everything CI runs
-	@$(MAKE) --no-print-directory -j3 lint types contracts
-	@$(MAKE) --no-print-directory test-all
+	@$(MAKE) --no-print-directory -j2 lint contracts
+	@$(MAKE) --no-print-directory -j2 types test-all # no test waits for mypy
 
 check-pythons: ## The quick tests on each supported Python that is here
 	@tried=; for version in $(PYTHONS); do \
@@ -89,6 +90,9 @@ test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
 	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)
 
+test-both: $(VENV)/.dev ## The tests of both in one run, which starts with those that take longest
+	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(BOTH)" $(T)
+
 test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a guarantee failed, or many tests
 	@$(PY) -m scripts.failed_tests
 	@$(BIN)/pytest -n 0 --last-failed --last-failed-no-failures none -m "not node and not live"
@@ -97,7 +101,7 @@ test-browser: $(VENV)/.dev ## The web page in Chromium, which is installed by ap
 	@$(PY) -m scripts.chromium
 	@$(BIN)/pytest -n $(CORES) --dist loadscope -m browser $(or $(T),tests/browser)
 
-test-all: test test-full test-browser ## All tests, the quick ones first
+test-all: test-both test-browser ## All tests
 
 coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)

@@ -25,6 +25,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from fleek.store.migrate import upgrade
+from longest_first import longest_first
 from sampled import beyond_sample
 
 structlog.configure(  # unless a test does; the default draws each traceback, in half a second
@@ -73,10 +74,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
     """Mark slow tests by their fixtures: `make test` skips them, `make check` runs them.
 
-    Of a test with more than two other cases, `make test` runs two.
+    Of a test with more than two other cases, `make test` runs two. Those that remain are ordered.
     """
     for item in items:
         used = getattr(item, "fixturenames", ())
@@ -86,6 +90,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.full)
     for item in beyond_sample(items):
         item.add_marker(pytest.mark.full)
+    yield
+    if worker := getattr(config, "workerinput", None):
+        items[:] = longest_first(items, worker["workercount"])
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
