@@ -11,8 +11,8 @@ LOCKS: Final = Path(__file__).parent / "api" / "facades" / "py"
 PROGRAM_SECONDS: Final = 1200.0
 """When a program with a client counts as hanging: on a machine with other work it takes minutes, not seconds."""
 
-PASSED_ON: Final = ("PATH", "HOME", "PIP_CERT", "PIP_FIND_LINKS", "PIP_INDEX_URL", "SSL_CERT_FILE")
-"""Variables that the package index may need."""
+PASSED_ON: Final = ("PATH", "HOME", "SSL_CERT", "UV_", "XDG_")
+"""How the names of variables begin that the package index may need."""
 
 
 def environment_of(client: str, folder: Path) -> Path:
@@ -24,9 +24,9 @@ def environment_of(client: str, folder: Path) -> Path:
     with (folder / f"{client}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            _run(sys.executable, "-m", "venv", "--clear", str(folder / client))
+            _run("venv", "-q", "--clear", "--python", sys.executable, str(folder / client))
             locked = str(LOCKS / f"{client}.lock")
-            _run(str(python), "-m", "pip", "install", "-q", "--require-hashes", "-r", locked)
+            _run("pip", "install", "-q", "--python", str(python), "--require-hashes", "-r", locked)
             made.touch()
     return python
 
@@ -38,8 +38,9 @@ def child_variables(**more: Any) -> dict[str, str]:
 
 
 def _run(*command: str) -> None:
-    given = {name: os.environ[name] for name in PASSED_ON if name in os.environ}  # noqa: TID251 - a child's environment
-    ran = subprocess.run(  # noqa: S603 - python and pip
-        command, env=given, capture_output=True, timeout=PROGRAM_SECONDS, check=False
+    uv = Path(sys.executable).parent / "uv"
+    given = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}  # noqa: TID251 - a child's environment
+    ran = subprocess.run(  # noqa: S603 - the tool of the Makefile
+        [uv, *command], env=given, capture_output=True, timeout=PROGRAM_SECONDS, check=False
     )
     assert ran.returncode == 0, ran.stderr.decode()

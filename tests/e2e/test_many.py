@@ -32,6 +32,7 @@ from service_process import (
 WAVE: Final = 12  # jobs in flight at each disturbance
 SETTLE: Final = 300.0  # seconds; a lost dispatch is repeated after thirty
 DOWN_SECONDS: Final = 3.0
+CALM_SECONDS: Final = 0.2  # between two rounds of a caller: more jobs would prove nothing more
 TIMES: Final = 3  # minimum number of deliveries per message
 
 
@@ -158,7 +159,7 @@ def empty_and_stop(many: Many, *, redis: RedisServer) -> list[str]:
     redis.empty()
     accepted += service.submit_many(WAVE, parameters=SMALL)
     redis.stop()
-    with load(*many.urls) as seen:
+    with load(*many.urls, pause_seconds=CALM_SECONDS) as seen:
         time.sleep(DOWN_SECONDS)  # the outage itself
         until(lambda: len(seen.accepted) > WAVE, why=service.tails)
         during: dict[str, Any] = {}
@@ -185,7 +186,7 @@ def state(service: Service) -> str:
 
 def restart(many: Many, *, postgres: Postgres) -> list[str]:
     """Callers get temporary errors only."""
-    with load(*many.urls) as seen:
+    with load(*many.urls, pause_seconds=CALM_SECONDS) as seen:
         until(lambda: len(seen.accepted) > WAVE, why=many.service.tails)
         postgres.stop("immediate")
         until(lambda: seen.refused > 0, why=many.service.tails)

@@ -5,17 +5,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from mcp import Client
 from pydantic import SecretStr
 
 from fakes import PNG, FakeProvider
 from fleek.client import AsyncClient
 from fleek.engine.runtime import Runtime
-from fleek.mcp_server.tools import Tools, server_of
 from in_process_service import serving_on
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 UNKNOWN: Final = "0198f000-0000-7000-8000-00000000ffff"
 
@@ -23,8 +24,12 @@ UNKNOWN: Final = "0198f000-0000-7000-8000-00000000ffff"
 @asynccontextmanager
 async def agent(
     rt: Runtime, *, folders: list[Path] | None = None, key: str = ""
-) -> AsyncGenerator[Client]:
+) -> AsyncGenerator["Client"]:
     """Open an official client on the tools, with a service on `rt` behind them."""
+    from mcp import Client  # noqa: PLC0415 - heavy, and each process of a run collects this
+
+    from fleek.mcp_server.tools import Tools, server_of  # noqa: PLC0415 - likewise
+
     async with serving_on(rt) as service:
         url = f"http://127.0.0.1:{service.port}"
         tools = Tools(lambda _: AsyncClient(url, api_key=key), folders=folders or [])
@@ -33,7 +38,7 @@ async def agent(
             yield client
 
 
-async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+async def called(client: "Client", tool: str, **arguments: Any) -> dict[str, Any]:
     """Call a tool and return its structured result."""
     result: Any = await client.call_tool(tool, arguments)
     assert not result.is_error, result.content
@@ -41,7 +46,7 @@ async def called(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return found
 
 
-async def refused(client: Client, tool: str, **arguments: Any) -> str:
+async def refused(client: "Client", tool: str, **arguments: Any) -> str:
     """Call a tool that refuses, and return what it says."""
     result: Any = await client.call_tool(tool, arguments)
     assert result.is_error, result.structured_content
