@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Depends, Path
+from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
 from pydantic import BeforeValidator
 
@@ -70,6 +71,21 @@ def _job_id(value: Any) -> UUID:
     if not isinstance(value, str) or JOB_ID.fullmatch(value) is None:
         raise ValueError("must be a UUID in lower case, with hyphens")
     return UUID(value)
+
+
+def read_job_id(request: Request) -> JobId:
+    """Return the id in the path, for handlers that are called directly; see `JobIdPath`.
+
+    Raises:
+        RequestValidationError: It is none.
+    """
+    given = request.path_params["job_id"]
+    try:
+        return JobId(_job_id(given))
+    except ValueError as error:
+        message = f"Value error, {error}"
+        problem = {"type": "value_error", "loc": ("path", "job_id"), "msg": message}
+        raise RequestValidationError([problem]) from error
 
 
 JobIdPath = Annotated[

@@ -4,6 +4,7 @@ from fastapi import Response
 from fastapi.requests import Request
 
 from fleek.api.deps import JobIdPath, caller, flat_addresses, runtime
+from fleek.api.direct import DirectRoute, json_response
 from fleek.api.errors import problems
 from fleek.api.idempotency import REPLAYED, IdempotencyKeyHeader, identify, view_of
 from fleek.api.routing import router as strict_router
@@ -30,6 +31,8 @@ router = strict_router(tag="flat")
 @router.post(
     "/generate",
     scope=Scope.JOBS_WRITE,
+    kind=DirectRoute,
+    response_model=FlatJob,
     operation_id="create_flat_job",
     summary="Create a job (flat)",
     response_description="The accepted job.",
@@ -42,28 +45,31 @@ router = strict_router(tag="flat")
 async def create_flat_job(
     body: JobCreate,
     request: Request,
-    response: Response,
     _key: IdempotencyKeyHeader = None,
     _prefer: PreferHeader = None,
-) -> FlatJob:
+) -> Response:
     """Accept a job. Poll `/status/{job_id}` for its result."""
     rt = runtime(request)
     wanted = body.to_request(caller(request))
     accepted = await submit_once(rt, wanted, identify(request, wanted))
-    view = await wait_for_end(request, response, await view_of(request, response, accepted))
-    return FlatJob.from_job(view.job, view.media, flat_addresses(rt))
+    headers: dict[str, str] = {}
+    view = await wait_for_end(request, headers, await view_of(request, headers, accepted))
+    job = FlatJob.from_job(view.job, view.media, flat_addresses(rt))
+    return json_response(job, headers=headers)
 
 
 @router.get(
     "/status/{job_id}",
     scope=Scope.JOBS_READ,
+    kind=DirectRoute,
+    response_model=FlatJob,
     operation_id="get_flat_job",
     summary="Get a job (flat)",
     response_description="The job.",
     responses=problems(NotFound, DatabaseUnavailable),
 )
-async def get_flat_job(job_id: JobIdPath, request: Request) -> FlatJob:
+async def get_flat_job(job_id: JobIdPath, request: Request) -> Response:
     """Return the current state of a job; `pending` is called `queued` here."""
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
-    return FlatJob.from_job(view.job, view.media, flat_addresses(rt))
+    return json_response(FlatJob.from_job(view.job, view.media, flat_addresses(rt)))

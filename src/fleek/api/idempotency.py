@@ -5,12 +5,12 @@ OpenAI's and Replicate's, count their retries in ``x-stainless-retry-count``.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Response
+from fastapi import Header
 from fastapi.requests import Request
 
 from fleek import strict
@@ -102,10 +102,15 @@ def identify_retry(request: Request, job_id: JobId, *, again: bool) -> RequestId
     return _identity(request, {"retry": str(job_id), "again": again})
 
 
-async def view_of(request: Request, response: Response, accepted: Accepted) -> JobView:
-    """Return the job to be presented, and mark the response if it is that of an earlier request."""
+async def view_of(
+    request: Request, headers: MutableMapping[str, str], accepted: Accepted
+) -> JobView:
+    """Return the job to be presented, and mark the response if it is that of an earlier request.
+
+    `headers`: those of the response.
+    """
     if accepted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+        headers["Idempotent-Replayed"] = "true"
     if accepted.created and not accepted.replayed and not accepted.job.terminal:
         return JobView(accepted.job, ())
     job = accepted.job

@@ -1,5 +1,6 @@
 """Version 1: create, read, change, cancel, purge, retry and collect jobs."""
 
+from collections.abc import MutableMapping
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
@@ -17,6 +18,7 @@ from fleek.api.deps import (
     queue_positions,
     runtime,
 )
+from fleek.api.direct import DirectRoute, json_response
 from fleek.api.errors import problems
 from fleek.api.idempotency import (
     REPLAYED,
@@ -70,6 +72,8 @@ router = strict_router("/api/v1", tag="jobs")
 @router.post(
     "/generate",
     scope=Scope.JOBS_WRITE,
+    kind=DirectRoute,
+    response_model=JobRead,
     status_code=201,
     operation_id="create_job",
     summary="Create a job",
@@ -83,10 +87,9 @@ router = strict_router("/api/v1", tag="jobs")
 async def create_job(
     body: JobCreate,
     request: Request,
-    response: Response,
     _key: IdempotencyKeyHeader = None,
     _prefer: PreferHeader = None,
-) -> JobRead:
+) -> Response:
     """Accept a job. It is stored durably before the response; poll `Location` for its result.
 
     Send an `Idempotency-Key` if the request may have to be repeated: it creates one job then.
@@ -94,13 +97,17 @@ async def create_job(
     rt = runtime(request)
     wanted = body.to_request(caller(request))
     accepted = await submit_once(rt, wanted, identify(request, wanted))
-    view = await view_of(request, response, accepted)
-    return _created(await wait_for_end(request, response, view), rt, response)
+    headers: dict[str, str] = {}
+    view = await view_of(request, headers, accepted)
+    job = _created(await wait_for_end(request, headers, view), rt, headers)
+    return json_response(job, status=201, headers=headers)
 
 
 @router.get(
     "/status/{job_id}",
     scope=Scope.JOBS_READ,
+    kind=DirectRoute,
+    response_model=JobRead,
     operation_id="get_job_status",
     summary="Get a job",
     response_description="The job.",
@@ -109,17 +116,20 @@ async def create_job(
 @router.get(
     "/jobs/{job_id}",
     scope=Scope.JOBS_READ,
+    kind=DirectRoute,
+    response_model=JobRead,
     operation_id="get_job",
     summary="Get a job",
     response_description="The job.",
     responses=problems(NotFound, DatabaseUnavailable),
 )
-async def get_job(job_id: JobIdPath, request: Request) -> JobRead:
+async def get_job(job_id: JobIdPath, request: Request) -> Response:
     """Return the current state of a job. Poll until `status` is final."""
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
     position = await queue_positions(request).position(rt, view.job)
-    return JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
+    job = JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
+    return json_response(job)
 
 
 @router.patch(
@@ -235,8 +245,9 @@ async def retry_job(
     )
     if not accepted.created:
         response.status_code = 200
-    view = await view_of(request, response, accepted)
-    return _created(await wait_for_end(request, response, view), rt, response)
+    view = await view_of(request, response.headers, accepted)
+    view = await wait_for_end(request, response.headers, view)
+    return _created(view, rt, response.headers)
 
 
 @router.post(
@@ -259,6 +270,6 @@ async def collect_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Jo
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
-def _created(view: JobView, rt: Runtime, response: Response) -> JobRead:
-    response.headers["Location"] = link(rt, f"/api/v1/jobs/{view.job.id}")
+def _created(view: JobView, rt: Runtime, headers: MutableMapping[str, str]) -> JobRead:
+    headers["Location"] = link(rt, f"/api/v1/jobs/{view.job.id}")
     return JobRead.from_job(view.job, view.media, addresses(rt))

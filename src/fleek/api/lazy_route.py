@@ -21,6 +21,7 @@ class LazyRoute(APIRoute):
         self.endpoint = endpoint
         self.name = options["name"] = options.get("name") or endpoint.__name__
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self.beginning = path.partition("{")[0]
         self.methods = set(methods)
         self.include_in_schema = options.get("include_in_schema", True)
         self._options = options

@@ -5,10 +5,11 @@ Source: RFC 7240, sections 2 and 4.3.
 
 import asyncio
 import re
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Annotated, Any, Final
 
-from fastapi import Header, Response
+from fastapi import Header
 from fastapi.requests import Request
 
 from fleek.api.deps import hub, runtime
@@ -68,10 +69,12 @@ def _unquoted(quoted: re.Match[str]) -> str:
     return quoted[1] if quoted[1].isalnum() else ""
 
 
-async def wait_for_end(request: Request, response: Response, view: JobView) -> JobView:
+async def wait_for_end(
+    request: Request, headers: MutableMapping[str, str], view: JobView
+) -> JobView:
     """Return a job, after a wait if the caller prefers one and this process has room for it.
 
-    The wait ends early if the caller goes away or the process is told to stop.
+    `headers`: those of the response. The wait ends early if the caller goes away or the process is told to stop.
     """
     seconds = preferred_seconds(request.headers.getlist("prefer"))
     if seconds is None:
@@ -79,9 +82,9 @@ async def wait_for_end(request: Request, response: Response, view: JobView) -> J
     view, waited = await waited_for_end(request, view, seconds=seconds)
     if not waited:
         return view
-    response.headers["Preference-Applied"] = f"wait={seconds}"
+    headers["Preference-Applied"] = f"wait={seconds}"
     if not view.job.terminal:
-        response.headers["Retry-After"] = RETRY_SECONDS
+        headers["Retry-After"] = RETRY_SECONDS
     return view
 
 
