@@ -39,6 +39,7 @@ from fleek.api import (
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
+from fleek.api.application import Application
 from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
 from fleek.api.facades.lazy import LazyFacade
 from fleek.api.facades.repeats import Repeats
@@ -145,7 +146,7 @@ def create_app(rt: Runtime) -> FastAPI:
     routes = _prepare(route for module in ROUTERS for route in module.router.routes)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limit = Limit()
-    app = FastAPI(
+    app = Application(
         title="Fleek",
         summary="The media-generation service that never loses a job and never pays twice",
         description=DESCRIPTION,

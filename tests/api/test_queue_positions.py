@@ -45,6 +45,7 @@ async def test_the_queue_is_read_once_for_concurrent_requests(
 ) -> None:
     """A thousand requests for positions cost as much as one."""
     monkeypatch.setattr(module, "FRESH_SECONDS", 3600)
+    monkeypatch.setattr(module, "SHARE", 0)
     first = await submit(rt, a_request())
     line = QueuePositions()
     await line.position(rt, first)

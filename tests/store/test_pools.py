@@ -1,13 +1,16 @@
 """Connection pools: what all pools of a process share, and what happens at the end."""
 
 from contextlib import AsyncExitStack
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
-from sqlalchemy import literal, select
+from sqlalchemy import Executable, literal, select
 
 from backing_services import both_databases
+from fleek import store
 from fleek.store.database import Database, open_database
 from fleek.store.pools import STATEMENTS
 
@@ -60,3 +63,25 @@ async def test_a_connection_in_use_at_the_end_is_closed_when_it_returns(
     assert was_open
     assert not is_open(opened_before)
     assert not is_open(opened_after)
+
+
+def test_every_statement_is_compiled_once() -> None:
+    """One that has no key in the cache is compiled each time: 0.5 ms of each commit, unnoticed."""
+    modules = [
+        import_module(f"fleek.store.{found.name}") for found in iter_modules(store.__path__)
+    ]
+    statements = {
+        f"{module.__name__}.{name}": value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, Executable)
+    }
+
+    uncached = [
+        name
+        for name, statement in statements.items()
+        if statement._generate_cache_key() is None
+    ]
+
+    assert len(statements) > 50
+    assert uncached == []

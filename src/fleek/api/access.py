@@ -43,6 +43,7 @@ from fleek.store import jobs
 SCHEMES: Final = frozenset({"bearer", "key", "token"})
 """Of ``Authorization``, in lower case; other schemes are those of a proxy."""
 
+KEY_HEADERS: Final = frozenset({b"authorization", b"x-api-key"})
 IN_QUERY: Final = frozenset(
     {"api_key", "api-key", "apikey", "key", "token", "access_token", "authorization", "x-api-key"}
 )
@@ -217,6 +218,8 @@ def presented_key(headers: Headers) -> str | None:
     Raises:
         AmbiguousCredentials: It shows several.
     """
+    if KEY_HEADERS.isdisjoint(name for name, _ in headers.raw):
+        return None
     given = headers.getlist("authorization"), headers.getlist("x-api-key")
     if any(len(values) > 1 for values in given):
         raise AmbiguousCredentials("the same header must not be given twice")

@@ -264,8 +264,7 @@ def _route(request: Request) -> suggestions.Suggestion | None:
 
 async def _on_crash(request: Request, _error: Exception) -> Response:
     """Answer for a bug; the server logs the traceback when the error is raised again."""
-    headers = {"X-Request-ID": _request_id(request)}
-    return _answer(request, 500, FleekError.code, "An internal error occurred.", headers=headers)
+    return _answer(request, 500, FleekError.code, "An internal error occurred.")
 
 
 def _answer(

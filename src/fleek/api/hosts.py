@@ -12,6 +12,7 @@ Sources: RFC 9112, section 3.2; RFC 6454; Fetch Metadata Request Headers, W3C.
 """
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ HOST: Final = re.compile(
     rb"(?P<name>[a-z0-9_](?:[a-z0-9_.-]{0,252}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])(?::[0-9]{0,5})?",
     re.IGNORECASE,
 )
+REMEMBERED: Final = 256  # hosts of ours, each perhaps with several ports
+INVALID: Final = "a request needs exactly one valid Host header, such as api.example.com"
 UNKNOWN: Final = (
     "the Host header does not belong to this service; if it should, add it to ALLOWED_HOSTS or set "
     "PUBLIC_URL"
@@ -43,6 +46,7 @@ class Hosts:
         listed = {name.lower().strip("[]") for name in settings.allowed_hosts}
         self._suffixes = tuple(name[1:] for name in listed if name.startswith("*."))
         self._names = LOOPBACK | listed | {urlsplit(base).hostname or "" for base in bases}
+        self._known = lru_cache(REMEMBERED)(self._look_up)
 
     def check(self, scope: Scope) -> str:
         """Return the Host header of a request, in lower case.
@@ -51,21 +55,24 @@ class Hosts:
             UnknownHost: It has none, several, or an unknown one.
         """
         given = [value for name, value in scope["headers"] if name == b"host"]
-        found = HOST.fullmatch(given[0]) if len(given) == 1 else None
-        if found is None:
-            raise UnknownHost(
-                "a request needs exactly one valid Host header, such as api.example.com"
-            )
-        name = found["name"].decode().lower()
-        if not self._is_ours(name.strip("[]"), scope):
-            raise UnknownHost(UNKNOWN)
-        return str(given[0].decode().lower())
+        if len(given) != 1:
+            raise UnknownHost(INVALID)
+        own = scope.get("server")  # the socket's address, not its name
+        return self._known(given[0], None if own is None else own[0])
 
-    def _is_ours(self, name: str, scope: Scope) -> bool:
+    def _look_up(self, given: bytes, own: str | None) -> str:
+        found = HOST.fullmatch(given)
+        if found is None:
+            raise UnknownHost(INVALID)
+        name = found["name"].decode().lower()
+        if not self._is_ours(name.strip("[]"), own):
+            raise UnknownHost(UNKNOWN)
+        return given.decode().lower()
+
+    def _is_ours(self, name: str, own: str | None) -> bool:
         if name in self._names or name.endswith(self._suffixes):
             return True
-        own = scope.get("server")  # the socket's address, not its name
-        return own is not None and _address(name) == _address(own[0])
+        return own is not None and _address(name) == _address(own)
 
 
 def _address(name: str) -> IPv4Address | IPv6Address | str:
@@ -77,6 +84,7 @@ def _address(name: str) -> IPv4Address | IPv6Address | str:
 
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+OF_PAGES: Final = frozenset({b"origin", b"sec-fetch-site"})
 OURS: Final = frozenset({"same-origin", "none"})  # none: entered by the user
 PORTS: Final = {"http": ":80", "https": ":443"}
 
@@ -97,6 +105,8 @@ class Origins:
         """
         if scope["method"] in SAFE or self._any:
             return
+        if OF_PAGES.isdisjoint(name for name, _ in scope["headers"]):
+            return  # it is not from a browser
         headers = Headers(scope=scope)
         if _has_key(headers):
             return

@@ -1,5 +1,6 @@
 """The outermost middleware: request ids, request metrics, and paths with a slash at their end."""
 
+import logging
 import random
 import re
 from contextlib import AbstractContextManager
@@ -8,7 +9,6 @@ from typing import Final
 
 import structlog
 from opentelemetry.trace import Span, SpanKind, StatusCode
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.deps import JOB_ID
@@ -41,7 +41,7 @@ class RequestIdMiddleware:
             await self._app(scope, receive, send)
             return
         _drop_trailing_slash(scope)
-        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        request_id = _request_id(_header(scope, b"x-request-id"))
         scope["fleek.request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = perf_counter()
@@ -64,14 +64,13 @@ class RequestIdMiddleware:
         finally:
             seconds = perf_counter() - started
             self._metrics.count(scope, status=status, seconds=seconds)
-            client = caller_address(scope, self._proxies)
-            _log(scope, status=status, seconds=seconds, client=client)
+            _log(scope, self._proxies, status=status, seconds=seconds)
 
 
 def _span(scope: Scope) -> AbstractContextManager[Span]:
     """Record a request, in the trace of its caller if it has one."""
-    given = Headers(scope=scope).get("traceparent", "")
-    parent = given if TRACEPARENT.fullmatch(given) else None
+    given = _header(scope, b"traceparent")
+    parent = given if given and TRACEPARENT.fullmatch(given) else None
     method = method_of(scope)
     return span(method, parent=parent, kind=SpanKind.SERVER, http__request__method=method)
 
@@ -96,22 +95,33 @@ def _drop_trailing_slash(scope: Scope) -> None:
         scope["path"] = path[:-1]
 
 
-def _log(scope: Scope, *, status: int, seconds: float, client: str | None) -> None:
+def _log(scope: Scope, proxies: Peers, *, status: int, seconds: float) -> None:
     """Log a request by its route: paths, queries and made-up methods may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
+    level = logging.DEBUG if route in QUIET else logging.INFO
+    if not log.is_enabled_for(level):
+        return  # to put together what is not written costs as much as to count the request
     job_id = str(scope.get("path_params", {}).get("job_id"))
     caller = scope.get("fleek.caller")
-    write = log.debug if route in QUIET else log.info
-    write(
+    log.log(
+        level,
         "request_handled",
         method=method_of(scope),
         route=route,
         status=status,
         seconds=round(seconds, 4),
-        client=client,
+        client=caller_address(scope, proxies),
         **({} if JOB_ID.fullmatch(job_id) is None else {"job_id": job_id}),
         **({} if caller is None or caller.key_id is None else {"key_id": caller.key_id}),
     )
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    """Return the first value of a header; None: there is none."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return str(value.decode("latin-1"))
+    return None
 
 
 def _request_id(given: str | None) -> str:

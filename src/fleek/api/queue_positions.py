@@ -12,17 +12,26 @@ from fleek.engine.runtime import Runtime
 from fleek.store import queue
 
 FRESH_SECONDS: Final = 0.25
+SHARE: Final = (
+    20  # times as long as it took to read is a head kept: a thousand places take 10 ms and more
+)
+STALE_SECONDS: Final = 2.0  # the longest
 POSITION_CAP: Final = 1000  # positions beyond are not counted
 
 Place = tuple[int, datetime, JobId]
 """The sort key of due jobs: highest priority, longest wait, lowest id first."""
+
+Head = tuple[float, float, list[Place]]
+"""When it was read and how long that took, in seconds, and the places of the first due jobs."""
+
+NEVER: Final[Head] = (float("-inf"), 0.0, [])
 
 
 class QueuePositions:
     """The cached heads of the queues, one for each provider."""
 
     def __init__(self) -> None:
-        self._heads: dict[str, tuple[float, list[Place]]] = {}
+        self._heads: dict[str, Head] = {}
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def position(self, rt: Runtime, job: Job) -> int | None:
@@ -38,14 +47,23 @@ class QueuePositions:
         return min(bisect_left(head, place), POSITION_CAP)
 
     async def _head(self, rt: Runtime, provider: str) -> list[Place]:
+        if (fresh := self._fresh(provider)) is not None:
+            return fresh
         async with self._reading[provider]:
-            read, head = self._heads.get(provider, (float("-inf"), []))
-            if time.monotonic() - read > FRESH_SECONDS:
+            head = self._fresh(provider)  # of a request that has waited, too
+            if head is None:
+                began = time.monotonic()
                 due = await queue.due(
                     rt.db, providers=[provider], now=rt.now(), limit=POSITION_CAP
                 )
                 head = [
                     (-candidate.priority, candidate.run_at, candidate.job_id) for candidate in due
                 ]
-                self._heads[provider] = time.monotonic(), head
+                now = time.monotonic()
+                self._heads[provider] = now, now - began, head
             return head
+
+    def _fresh(self, provider: str) -> list[Place] | None:
+        read, took, head = self._heads.get(provider, NEVER)
+        kept = max(FRESH_SECONDS, min(SHARE * took, STALE_SECONDS))
+        return head if time.monotonic() - read < kept else None

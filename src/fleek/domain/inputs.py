@@ -52,6 +52,8 @@ def media_inputs(
     known = (schema or {}).get("properties")
     properties = known if isinstance(known, Mapping) else {}
     for name, value in parameters.items():
+        if value is None or isinstance(value, int | float):  # most are: no text, so no file
+            continue
         takes_files = _is_file(properties.get(name)) or is_media_name(name)
         for pointer, text in _texts(value, _pointer("", name)):
             named = _named(pointer, text, takes_files=takes_files)

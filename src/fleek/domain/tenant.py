@@ -16,6 +16,8 @@ class TenantLimits:
 
     def over(self, defaults: Self) -> Self:
         """Return these limits, with those of `defaults` where there is none."""
+        if self == NO_LIMITS:  # as most tenants; a request asks twice
+            return defaults
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return type(self)(
             **{

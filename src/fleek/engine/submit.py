@@ -11,6 +11,7 @@ from fleek.domain.charges import MAX_COST, over_max_cost, priced_by, reserve
 from fleek.domain.errors import BudgetExceeded, Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
+from fleek.domain.money import Micros
 from fleek.domain.routing import Route, RouteOrder, Routing
 from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
@@ -181,18 +182,18 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
     job = _job(rt, request, route, routing)
-    job = reserve(job, rt.prices.estimate(job.provider, job.model, priced_by(job)))
-    _check_max_cost(rt, job)
+    estimate = rt.prices.estimate(job.provider, job.model, priced_by(job))
+    _check_max_cost(rt, job, estimate)
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
-    if open_ones:
-        return wait_for_inputs(job, open_ones)
-    return replace(job, content=await content_of(rt, job))
+    content = None if open_ones else await content_of(rt, job)
+    job = reserve(job, estimate, content=content)
+    return wait_for_inputs(job, open_ones) if open_ones else job
 
 
-def _check_max_cost(rt: Runtime, job: Job) -> None:
+def _check_max_cost(rt: Runtime, job: Job, estimate: Micros | None) -> None:
     """Raise if no route of a new job is certain to cost no more than it may."""
-    reason = over_max_cost(job, job.estimate)
+    reason = over_max_cost(job, estimate)
     if reason is None:
         return
     asked = priced_by(job)

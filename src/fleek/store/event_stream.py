@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 from uuid import UUID
 
 from sqlalchemy import (
@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from fleek.domain.job import JobId
 from fleek.store.database import Database, Transaction
@@ -57,32 +57,30 @@ UPDATE event_stream SET position = position + distance FROM ahead WHERE distance
 """  # noqa: S608 - our own words
 
 
-class _Position(ColumnElement[int]):
-    """A number that the database gives: of what is written now, or that all which ended lies below."""
+class _Position(FunctionElement[int]):
+    """A number that the database gives: of what is written now, or that all which ended lies below.
+
+    It is of a kind that SQLAlchemy knows how to cache: else each commit of a step compiles its insert again,
+    which takes longer than the insert.
+    """
 
     type = BigInteger()
     inherit_cache = True
-
-    def __init__(self, function: str) -> None:
-        self.function = function  # of PostgreSQL
+    function: ClassVar[str]  # of PostgreSQL
 
 
 class WrittenNow(_Position):
     """The position of an event that this transaction writes."""
 
     inherit_cache = True
-
-    def __init__(self) -> None:
-        super().__init__("pg_current_xact_id()")
+    function = "pg_current_xact_id()"
 
 
 class Horizon(_Position):
     """What all later events are at or above: those below have been committed, or never will be."""
 
     inherit_cache = True
-
-    def __init__(self) -> None:
-        super().__init__("pg_snapshot_xmin(pg_current_snapshot())")
+    function = "pg_snapshot_xmin(pg_current_snapshot())"
 
 
 @compiles(_Position)
