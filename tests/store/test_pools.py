@@ -70,7 +70,7 @@ def test_every_statement_is_compiled_once() -> None:
     modules = [
         import_module(f"fleek.store.{found.name}") for found in iter_modules(store.__path__)
     ]
-    statements = {
+    statements: dict[str, Any] = {
         f"{module.__name__}.{name}": value
         for module in modules
         for name, value in vars(module).items()
@@ -78,9 +78,7 @@ def test_every_statement_is_compiled_once() -> None:
     }
 
     uncached = [
-        name
-        for name, statement in statements.items()
-        if statement._generate_cache_key() is None
+        name for name, statement in statements.items() if statement._generate_cache_key() is None
     ]
 
     assert len(statements) > 50

@@ -2,7 +2,7 @@
 
 A request passes each layer three times: on its way in, and with the two messages of its response. Those that
 FastAPI adds are for telemetry, limits of bodies, and files of forms. Nothing of that is used here, and
-with them a status request costs a tenth more.
+with them each request costs 40 µs more.
 """
 
 from collections.abc import Callable, Mapping

@@ -28,7 +28,7 @@ from fleek.api.deps import (
 )
 from fleek.api.errors import problems
 from fleek.api.idempotency import REPLAYED, IdempotencyKeyHeader, key_of, said
-from fleek.api.routing import body_parts
+from fleek.api.request_body import body_parts
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.batch import MOST_MEMBERS, Batch

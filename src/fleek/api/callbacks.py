@@ -9,7 +9,8 @@ from pydantic import Field
 
 from fleek.api.deps import RuntimeDep
 from fleek.api.errors import problems
-from fleek.api.routing import lenient_router, read_body
+from fleek.api.request_body import read_body
+from fleek.api.routing import lenient_router
 from fleek.api.short_cache import NegativeCache
 from fleek.domain.errors import (
     CallbackRejected,

@@ -245,9 +245,11 @@ async def retry_job(
     )
     if not accepted.created:
         response.status_code = 200
-    view = await view_of(request, response.headers, accepted)
-    view = await wait_for_end(request, response.headers, view)
-    return _created(view, rt, response.headers)
+    headers: dict[str, str] = {}
+    view = await view_of(request, headers, accepted)
+    job = _created(await wait_for_end(request, headers, view), rt, headers)
+    response.headers.update(headers)
+    return job
 
 
 @router.post(

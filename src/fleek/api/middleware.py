@@ -98,13 +98,13 @@ def _drop_trailing_slash(scope: Scope) -> None:
 def _log(scope: Scope, proxies: Peers, *, status: int, seconds: float) -> None:
     """Log a request by its route: paths, queries and made-up methods may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
-    level = logging.DEBUG if route in QUIET else logging.INFO
-    if not log.is_enabled_for(level):
+    quiet = route in QUIET
+    if not log.is_enabled_for(logging.DEBUG if quiet else logging.INFO):
         return  # to put together what is not written costs as much as to count the request
     job_id = str(scope.get("path_params", {}).get("job_id"))
     caller = scope.get("fleek.caller")
-    log.log(
-        level,
+    write = log.debug if quiet else log.info
+    write(
         "request_handled",
         method=method_of(scope),
         route=route,

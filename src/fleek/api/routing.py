@@ -5,10 +5,8 @@ know is refused, never ignored: an ignored parameter hides a typing error, and a
 ``Idempotency-Key`` pays twice.
 """
 
-import asyncio
 import re
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Collection,
     Coroutine,
@@ -28,22 +26,17 @@ from fastapi.routing import APIRoute, APIRouter
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
-from fleek import strict
 from fleek.api.access import ACCESS_ERRORS, authorize
-from fleek.api.admission import RELEASE_BODY
 from fleek.api.errors import problems
 from fleek.api.lazy_route import LazyRoute
+from fleek.api.request_body import read_json
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
 from fleek.domain.access import ANY_SCOPE, Required
 from fleek.domain.errors import (
     ErrorLocation,
     FieldError,
     InvalidInput,
-    TooLarge,
-    Unreadable,
-    Unsupported,
 )
-from fleek.domain.text import BLOCK, ChunkBuffer
 
 SAFE: Final = frozenset({"GET", "HEAD"})
 WAIT: Final = re.compile(r"\s*wait\s*(?:[=;]|$)")
@@ -54,10 +47,7 @@ NO_KEY: Final = (
 NO_WAIT: Final = "Prefer: wait is for requests that create a job: send this one without it"
 DOUBLED: Final = Suggestion("each query parameter may be given once")
 CHECKED: Final = frozenset({b"idempotency-key", b"prefer", *(name.encode() for name in HEADERS)})
-KINDS: Final = frozenset({b"content-type", b"content-encoding"})
-PLAIN_JSON: Final = [(b"content-type", b"application/json")]
 NO_FILES: Final = AsyncExitStack()
-UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
 
 SECURITY_SCHEMES: Final = {
@@ -75,23 +65,6 @@ SECURITY_SCHEMES: Final = {
     },
 }
 """How a caller shows a key, for the OpenAPI document."""
-
-
-class JsonRequest(Request):
-    """A request whose JSON body has been read and checked."""
-
-    def __init__(self, request: Request, data: bytes, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
-        self._data = data
-        self._value = value
-
-    async def body(self) -> bytes:
-        """Return the body as it was sent."""
-        return self._data
-
-    async def json(self) -> Any:
-        """Return the value that the body holds."""
-        return self._value
 
 
 Handle = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -346,67 +319,3 @@ def _refusal(
     detail, target = suggestion.detail, suggestion.target
     problem = FieldError(f"/{name}", code, detail, location=location, suggestion=target)
     return InvalidInput(detail, errors=[problem])
-
-
-async def read_json(request: Request) -> JsonRequest:
-    """Return the request with its body, read as strict JSON.
-
-    Raises:
-        Unsupported: Its Content-Type is another.
-        TooLarge: It has more than `MAX_BODY_BYTES`.
-        Unreadable: It is no JSON.
-    """
-    _check_kind(request)
-    data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
-    return JsonRequest(request, data, strict.loads(data))
-
-
-def _check_kind(request: Request) -> None:
-    if [each for each in request.scope["headers"] if each[0] in KINDS] == PLAIN_JSON:
-        return  # as in most requests
-    kinds = request.headers.getlist("content-type")
-    if len(kinds) > 1:
-        raise Unsupported("the body must be sent with one Content-Type, not several")
-    kind, _, parameter = "".join(kinds).lower().partition(";")
-    kind = kind.strip()
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
-        raise Unsupported("the body must be sent with Content-Type: application/json")
-    if parameter.strip() not in UTF8:
-        raise Unsupported("the body must be in UTF-8, with no other parameter in its Content-Type")
-    encodings = request.headers.getlist("content-encoding")
-    if any(encoding.strip().lower() != "identity" for encoding in encodings):
-        raise Unsupported("the body must not be compressed")
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body, counted while it comes in; its announced length is not believed."""
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > limit:
-        raise TooLarge(f"the body must have at most {limit} bytes")
-    body = ChunkBuffer()
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Unreadable("the body ended early")
-        body.add(message.get("body", b""))
-        if body.size > limit:
-            raise TooLarge(f"the body must have at most {limit} bytes")
-        more = message.get("more_body", False)
-    return body.whole() if body.size <= BLOCK else await asyncio.to_thread(body.whole)
-
-
-async def body_parts(request: Request) -> AsyncIterator[bytes]:
-    """Give the parts of the body; each counts as held in memory only until the next one."""
-    release: Callable[[], None] = request.scope.get(RELEASE_BODY, lambda: None)
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Unreadable("the body ended early")
-        if chunk := message.get("body", b""):
-            yield chunk
-        release()
-        more = message.get("more_body", False)

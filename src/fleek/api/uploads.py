@@ -12,7 +12,7 @@ from fleek.api.admission import UNTIMED
 from fleek.api.deps import JOB_ID, RuntimeDep, caller, link, location_of
 from fleek.api.errors import problems
 from fleek.api.multipart import boundary_of, read_file
-from fleek.api.routing import body_parts
+from fleek.api.request_body import body_parts
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import (

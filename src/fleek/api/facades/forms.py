@@ -9,7 +9,7 @@ from fastapi.requests import Request
 
 from fleek.api.admission import UNTIMED
 from fleek.api.multipart import MAX_HEAD, Form, boundary_of
-from fleek.api.routing import body_parts
+from fleek.api.request_body import body_parts
 from fleek.domain.errors import InvalidInput, TooLarge, Unreadable
 from fleek.domain.uploads import Upload
 

@@ -9,7 +9,8 @@ from starlette.routing import BaseRoute
 
 from fleek.api.errors import Refusal
 from fleek.api.facades.repeats import noticing
-from fleek.api.routing import Handle, Router, StrictRoute, check_query, known_query, read_json
+from fleek.api.request_body import read_json
+from fleek.api.routing import Handle, Router, StrictRoute, check_query, known_query
 from fleek.domain.access import Required
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])

@@ -19,7 +19,7 @@ from fleek.api.facades.openai.options import find_target, translate
 from fleek.api.facades.openai.requests import METADATA, Fields, accept
 from fleek.api.facades.polling import held
 from fleek.api.facades.routes import FacadeRouter
-from fleek.api.routing import read_json
+from fleek.api.request_body import read_json
 from fleek.domain.access import Scope
 from fleek.domain.errors import NotFound
 from fleek.domain.job import Job, JobFilter, JobId, Status

@@ -11,7 +11,7 @@ from fleek.api.facades.models import find_model, offered, several_outputs
 from fleek.api.facades.replicate.prediction import PREFIX, version_id
 from fleek.api.facades.replicate.predictions import page_of
 from fleek.api.facades.routes import FacadeRouter
-from fleek.api.routing import read_body
+from fleek.api.request_body import read_body
 from fleek.domain.access import ANY_SCOPE, Scope
 from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.errors import NotFound
