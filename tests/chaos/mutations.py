@@ -223,8 +223,8 @@ MUTATIONS: Final = (
     Mutation(
         "a stream of events does not wait for transactions that began earlier",
         "store/event_stream.py",
-        '        super().__init__("pg_snapshot_xmin(pg_current_snapshot())")\n',
-        '        super().__init__("pg_snapshot_xmax(pg_current_snapshot())")\n',
+        '    function = "pg_snapshot_xmin(pg_current_snapshot())"\n',
+        '    function = "pg_snapshot_xmax(pg_current_snapshot())"\n',
         "tests/store/test_event_stream.py",
     ),
     Mutation(
