@@ -1,10 +1,11 @@
 # ruff: noqa: INP001 - a program, not a package
 """Takes pictures of the web page: ``python -m scripts.page_images FOLDER``.
 
-Serves from an empty folder with the placeholder, makes some jobs, and looks at each page in Chromium. Those of
-the documentation, in docs/images, have the same names; look at each before you put it there.
+Serves from an empty folder with the placeholder, makes some jobs, looks at each page in Chromium, and records the
+page at work. Those of the documentation, in docs/images, have the same names; look at each before you put it there.
 """
 
+import io
 import subprocess
 import sys
 import tempfile
@@ -31,10 +32,21 @@ PROMPTS: Final = (
 )
 RATIOS: Final = ("3:2", "1:1", "4:5", "16:9", "9:16", "3:2", "1:1")
 MANY: Final = 21
+USAGE: Final = "Usage: python -m scripts.page_images FOLDER\n\nThe pictures are put into the folder, which is made if it is missing."
+WATCHED: Final = "5"  # seconds of the jobs that are recorded
+RECORDED: Final = (
+    # prompt, shape
+    ("A lighthouse on a basalt cliff, long exposure", "16:9"),
+    ("Portrait of an owl as a Dutch master", "4:5"),
+)
 SLOW: Final = "400"  # seconds of the jobs that are shown in progress
 PATIENCE: Final = 400.0  # seconds
 PAINTED: Final = """[...document.querySelectorAll('main img')].every((one) =>
   one.complete && one.naturalWidth || one.offsetParent === null || one.getBoundingClientRect().top > innerHeight)"""
+
+PROGRESS: Final = (
+    "Number(document.querySelector('.live .meter')?.getAttribute('aria-valuenow') ?? 100)"
+)
 
 VIEWS: Final[tuple[tuple[str, str, str, int, int], ...]] = (
     # name, route, theme, width, height
@@ -88,7 +100,8 @@ def submit(client: httpx2.Client, number: int) -> str:
     """Create a job, and return its id."""
     parameters = {"aspect_ratio": RATIOS[number % len(RATIOS)], "seed": number}
     body = {"prompt": PROMPTS[number % len(PROMPTS)], "parameters": parameters}
-    answer = client.post("/api/v1/generate", json=body)
+    while (answer := client.post("/api/v1/generate", json=body)).status_code == 503:
+        time.sleep(int(answer.headers["retry-after"]))
     answer.raise_for_status()
     return str(answer.json()["id"])
 
@@ -122,8 +135,81 @@ def look(browser: Any, view: tuple[str, str, str, int, int], job_id: str, folder
     context.close()
 
 
+def take_all(browser: Any, home: str, job_id: str, folder: Path) -> None:
+    """Take a picture of each view, while some jobs are in progress."""
+    with service(home, SLOW) as client:
+        for number in range(3):
+            submit(client, number)
+        for view in VIEWS:
+            look(browser, view, job_id, folder)
+
+
+class Recording:
+    """Frames of an animation, and how long each is shown."""
+
+    def __init__(self, page: Page) -> None:
+        """Record a page."""
+        self.page = page
+        self.frames: list[Image.Image] = []
+        self.durations: list[int] = []
+
+    def keep(self, milliseconds: int) -> None:
+        """Add what the page shows now."""
+        until(lambda: self.page.evaluate(PAINTED))
+        with Image.open(io.BytesIO(self.page.screenshot())) as picture:
+            size = (picture.width * 3 // 4, picture.height * 3 // 4)
+            self.frames.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        self.durations.append(milliseconds)
+
+    def save(self, path: Path) -> None:
+        """Write the animation; it starts again at its end."""
+        first, *others = self.frames
+        first.save(
+            path,
+            save_all=True,
+            append_images=others,
+            duration=self.durations,
+            loop=0,
+            quality=62,
+            method=6,
+            minimize_size=True,
+        )
+
+
+def record(browser: Any, folder: Path) -> None:
+    """Record two jobs, from the prompt to the picture in the gallery."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE * 1000)
+    page = context.new_page()
+    page.goto(URL)
+    page.wait_for_selector(".tile img")
+    recording = Recording(page)
+    recording.keep(1200)
+    for prompt, shape in RECORDED:
+        page.fill("#prompt", prompt.partition(",")[0])
+        recording.keep(500)
+        page.fill("#prompt", prompt)
+        page.click(f'.shapes label:has-text("{shape}")')
+        recording.keep(600)
+        page.click(".primary")
+        page.mouse.move(0, 0)
+        page.wait_for_selector(f'.live li:has-text("{prompt}")')
+        recording.keep(600)
+    for percent in (40, 75):
+        until(lambda percent=percent: page.evaluate(PROGRESS) >= percent)
+        recording.keep(500)
+    for milliseconds, (prompt, _) in zip((1500, 3000), RECORDED, strict=True):
+        page.wait_for_selector(f'.tile img[alt="{prompt}"]')
+        recording.keep(milliseconds)
+    recording.save(folder / "web-at-work.webp")
+    context.close()
+
+
 def main() -> int:
     """Take all pictures."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(USAGE, file=sys.stderr)  # noqa: T201 - the answer
+        return 2
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     path = find()
@@ -134,12 +220,11 @@ def main() -> int:
         with service(home, "0.1") as client:
             ids = [submit(client, number) for number in range(MANY)]
             until(lambda: all(has_thumbnail(client, one) for one in ids))
-        with service(home, SLOW) as client, sync_playwright() as playwright:
+        with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-            for number in range(3):
-                submit(client, number)
-            for view in VIEWS:
-                look(browser, view, ids[0], folder)
+            with service(home, WATCHED):
+                record(browser, folder)
+            take_all(browser, home, ids[0], folder)
             browser.close()
     return 0
 

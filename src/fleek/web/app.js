@@ -1,197 +1,116 @@
-// Starts the page: who calls, what the address says, what happens.
+// Starts the page: the form first, and beside it what the address says. What is not needed at first is loaded when it is.
 import { h, icon, iconButton, swap } from "./lib/dom.js";
 import { api, key, onUnauthorized } from "./lib/api.js";
-import { setServerTime } from "./lib/format.js";
-import { shortcuts } from "./lib/keys.js";
-import { address, go, route } from "./lib/router.js";
-import { drop, put } from "./lib/store.js";
-import { ask, startAsk, submit } from "./view/ask.js";
-import { liveList, loadLive } from "./view/live.js";
-import { inWords, state } from "./view/state.js";
+import { go, route } from "./lib/router.js";
+import { ask, startAsk } from "./view/ask.js";
 import { tellProblem } from "./view/toast.js";
 
-const main = document.getElementById("main"), lost = document.getElementById("lost"), stateLine = document.getElementById("state");
-const TITLES = { create: "Create", gallery: "Gallery", queue: "Queue", models: "Models", system: "System", access: "Keys and webhooks", jobs: "Job" };
-let connection = { state: "new", retryAt: 0 }; // of the stream of events
-let me = null, current = null, stop = null, lightbox = null, view = null, under = null;
+const main = document.getElementById("main"), home = h("div");
+const TITLES = { gallery: "Gallery", queue: "Queue", models: "Models", system: "System", access: "Keys and webhooks", jobs: "Job" };
 const scrolls = new Map();
+let current = null, stop = null, view = null, under = null; // the page, what ends it, the job on it, the list under a job
+let beside = null, lightbox = null, asked = null, me = null;
 
-const home = h("div", { class: "results" });
-const top3 = liveList({ most: 3 });
-
-// The wall is loaded beside what comes first: the form.
-let wall = null, asked = null;
-const showWall = (query) => { asked = query; wall?.show(query); };
-import("./view/gallery.js").then((loaded) => {
-  wall = loaded;
-  if (!home.isConnected) return;
-  home.append(wall.gallery);
-  showWall(asked);
-}, tellProblem);
-
-// What is not needed at first is loaded when it is.
 const PAGES = {
-  queue: async () => (await import("./view/queue.js")).queuePage(), system: async () => (await import("./view/system.js")).systemPage(me),
-  models: async () => ({ el: (await import("./view/models.js")).modelsPage() }), access: async () => ({ el: (await import("./view/access.js")).accessPage(me) }),
+  queue: async () => (await import("./view/queue.js")).queuePage(await me),
+  system: async () => (await import("./view/system.js")).systemPage(await me),
+  models: async () => ({ el: (await import("./view/models.js")).modelsPage() }),
+  access: async () => ({ el: (await import("./view/access.js")).accessPage(await me) }),
   jobs: async (at) => {
     view = (await import("./view/job.js")).jobView(at.id, { output: Number(at.query.get("output") ?? 0) });
-    return { ...view, el: h("div", { class: "job-page" }, view.el) };
+    return { ...view, el: h("div.job-page", view.el) };
   },
 };
+
+const showWall = (query) => { asked = query; beside?.show(query); };
+const drawHome = () => swap(home, current === "create" && beside?.inProgress, beside?.gallery);
 
 async function drawPage(at) {
   scrolls.set(current, scrollY);
   stop?.();
-  stop = null;
-  view = null;
-  main.classList.toggle("two-columns", at.name === "create");
-  const other = PAGES[at.name];
-  if (at.name === "create") {
-    home.className = "results";
-    swap(main, ask, swap(home, top3.el, wall?.gallery));
-  } else if (at.name === "gallery") {
-    home.className = "results only";
-    swap(main, swap(home, wall?.gallery));
-  } else if (!other) {
-    go("#/");
-    return;
-  }
+  stop = view = null;
   current = at.name;
-  if (other) {
+  main.classList.toggle("two-columns", at.name === "create");
+  if (at.name in PAGES) {
     swap(main);
-    const page = await other(at);
+    const page = await PAGES[at.name](at);
     if (current !== at.name || route().id !== at.id) { page.stop?.(); return; }
     stop = page.stop;
     swap(main, page.el);
-  } else wall?.redraw();
+  } else {
+    home.className = at.name === "create" ? "results" : "results only";
+    swap(main, at.name === "create" && ask, drawHome());
+    beside?.redraw();
+  }
   scrollTo({ top: scrolls.get(current) ?? 0, behavior: "instant" });
 }
 
 async function openLightbox(id) {
   lightbox ??= await import("./view/lightbox.js");
-  if (route().id === id) lightbox.open(id, (...said) => wall?.neighbour(...said) ?? null);
+  if (route().id === id) lightbox.open(id, (...said) => beside?.neighbour(...said));
 }
 function closeLightbox() {
   const id = lightbox?.close();
-  if (id) wall?.focusTile(id);
+  if (id) beside?.focusTile(id);
 }
 
-// What an address can fill the form with; see `view/refill.js`.
+// What an address can fill the form with; see `view/refill.js`. The latest address counts.
 const FILLS = ["again", "model", "seed"];
 let fills = 0;
-async function fillForm(query) {
-  const name = FILLS.find((one) => query.get(one));
-  if (!name) return;
+async function fillForm(name, value) {
   history.replaceState(history.state, "", "#/");
-  const mine = ++fills;
-  try {
-    const { refill } = await import("./view/refill.js");
-    if (mine === fills) await refill(name, query.get(name)); // the latest address counts
-  } catch (error) { tellProblem(error); }
+  const mine = ++fills, { refill } = await import("./view/refill.js");
+  if (mine === fills) await refill(name, value);
 }
 
 function navigate(event) {
-  const at = route();
+  const at = route(), isList = at.name === "create" || at.name === "gallery";
+  if (!isList && !(at.name in PAGES)) return go("#/");
   if (event?.isTrusted) for (const open of document.querySelectorAll("dialog.sheet[open]")) open.close();
   if (at.name === "jobs" && (under || lightbox?.opened())) openLightbox(at.id);
   else {
     closeLightbox();
     if (at.name !== current || at.name === "jobs") drawPage(at);
-    under = at.name === "create" || at.name === "gallery" ? at.name : null;
-    if (under) showWall(at.name === "create" && FILLS.some((name) => at.query.get(name)) ? new URLSearchParams() : at.query);
-    if (at.name === "create") fillForm(at.query);
+    under = isList;
+    const fill = at.name === "create" && FILLS.find((name) => at.query.get(name));
+    if (isList) showWall(fill ? new URLSearchParams() : at.query);
+    if (fill) fillForm(fill, at.query.get(fill));
   }
-  document.title = at.name === "create" ? "Fleek" : `${TITLES[at.name] ?? "Fleek"} · Fleek`;
-  for (const tab of document.querySelectorAll("[data-tab]")) {
-    if (tab.dataset.tab === (at.name === "jobs" ? current : at.name)) tab.setAttribute("aria-current", "page");
-    else tab.removeAttribute("aria-current");
-  }
+  document.title = at.name in TITLES ? `${TITLES[at.name]} · Fleek` : "Fleek";
+  for (const tab of document.querySelectorAll("[data-tab]")) tab.ariaCurrent = tab.dataset.tab === (at.name === "jobs" ? current : at.name) ? "page" : null;
+  return null;
 }
 
-const THEMES = ["system", "light", "dark"], ICONS = { system: "mono", light: "sun", dark: "spark" };
-const theme = iconButton("mono", "Theme", () => setTheme(THEMES[(THEMES.indexOf(localStorage.getItem("fleek.theme") ?? "system") + 1) % 3]));
+const THEMES = { system: "mono", light: "sun", dark: "spark" }, names = Object.keys(THEMES), look = document.documentElement.dataset;
+const theme = iconButton("mono", "Theme", () => {
+  setTheme(names[(names.indexOf(look.theme) + 1) % 3]);
+  localStorage.setItem("fleek.theme", look.theme);
+}, { id: "theme" });
 function setTheme(name) {
-  if (name === "system") localStorage.removeItem("fleek.theme");
-  else localStorage.setItem("fleek.theme", name);
-  if (name === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = name;
-  swap(theme, icon(ICONS[name]));
-  theme.setAttribute("aria-label", `Theme: ${name}`);
-  theme.title = `Theme: ${name}`;
+  look.theme = name;
+  swap(theme, icon(THEMES[name]));
+  theme.ariaLabel = theme.title = `Theme: ${name}`;
 }
+setTheme(localStorage.getItem("fleek.theme") ?? "system");
+
 const forget = iconButton("key", "Forget key", () => { key.forget(); location.reload(); });
 const showKey = () => { forget.hidden = !key.get(); };
-setTheme(localStorage.getItem("fleek.theme") ?? "system");
-document.getElementById("buttons").append(forget, theme);
 addEventListener("fleek:key", showKey);
 showKey();
-
-async function drawState() {
-  const found = await state();
-  stateLine.dataset.state = found.status;
-  stateLine.lastElementChild.textContent = inWords(found.status);
-}
-
-function drawLost() {
-  const down = connection.state === "lost" || !navigator.onLine;
-  lost.hidden = !down;
-  if (down) lost.textContent = navigator.onLine ? `Connection lost. Trying again in ${Math.max(0, Math.ceil((connection.retryAt - Date.now()) / 1000))} s` : "You are offline. What you type is kept.";
-}
-
-const showShortcuts = async () => (await import("./view/shortcuts.js")).showShortcuts();
-
-let seen = false;
-function happened(type, data) {
-  if (type === "hello") {
-    setServerTime(data.server_time);
-    loadLive().catch(() => {});
-    if (seen) wall?.reload();
-    seen = true;
-    drawState();
-  } else if (type === "reset") wall?.reload();
-  else if (type === "connection") { connection = data; drawLost(); }
-  else if (type === "job.removed") drop(data.id);
-  else if (type.startsWith("job.")) put(data, "event");
-}
-setInterval(drawLost, 1000);
-addEventListener("offline", drawLost);
-addEventListener("online", drawLost);
-setInterval(() => { if (!document.hidden) drawState(); }, 15_000);
-setInterval(() => { if (!document.hidden && connection.state !== "open") loadLive().catch(() => {}); }, 5000);
-
-shortcuts({
-  send: () => { if (!ask.isConnected || lightbox?.opened()) return false; submit(); return true; },
-  act: (name) => {
-    if (document.querySelector("dialog:not(.lightbox)")) return false;
-    const over = lightbox?.opened(), shown = over ?? view;
-    if (shown && name !== "?" && shown.press(name)) return true;
-    if (over) return name === "?" ? (showShortcuts(), true) : false;
-    const pages = ["#/", "#/gallery", "#/queue", "#/models", "#/system"];
-    if (pages[name - 1]) go(pages[name - 1]);
-    else if (name === "?") showShortcuts();
-    else if (name === "t") theme.click();
-    else if (name === "n") {
-      if (!ask.isConnected) go("#/");
-      setTimeout(() => document.getElementById("prompt")?.focus(), ask.isConnected ? 0 : 50);
-    } else if (name === "/") {
-      if (wall?.search.isConnected) wall.search.focus();
-      else { go("#/gallery"); setTimeout(() => wall?.search.focus(), 50); }
-    } else return false;
-    return true;
-  },
-});
+document.getElementById("buttons").append(forget, theme);
 
 onUnauthorized(async (reason) => (await import("./view/login.js")).askForKey(reason));
 document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
+addEventListener("unhandledrejection", ({ reason }) => tellProblem(reason)); // such as a part that cannot be loaded
 addEventListener("hashchange", navigate);
 history.scrollRestoration = "manual";
-drawState();
-navigate();
+me = api("me").catch((error) => { tellProblem(error); return null; });
 startAsk();
-api("me").then((found) => {
-  me = found;
-  if (["system", "access"].includes(current)) { current = null; navigate(); }
-  if (me.features.events) import("./lib/events.js").then(({ follow }) => follow(happened)).catch(tellProblem);
-  else setInterval(() => loadLive().catch(() => {}), 2000);
-}, tellProblem);
-loadLive().catch(() => {});
+navigate();
+import("./view/beside.js").then(async (loaded) => {
+  beside = loaded;
+  if (home.isConnected) drawHome();
+  if (asked) beside.show(asked);
+  beside.shortcuts(() => lightbox?.opened()?.keys ?? view?.keys);
+  beside.start(await me);
+});

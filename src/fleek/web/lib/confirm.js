@@ -3,11 +3,10 @@ import { dialog, h } from "./dom.js";
 
 export function confirm(question, action) {
   return new Promise((resolve) => {
-    const box = dialog(question, [
-      h("h2", {}, question),
-      h("div", { class: "row" }, h("span", { class: "sp" }),
-        h("button", { type: "button", class: "second", onclick: () => box.close("") }, "Keep"),
-        h("button", { type: "button", class: "second danger", onclick: () => box.close("yes") }, action)),
-    ], { onclose: (value) => resolve(value === "yes") });
+    const box = dialog(question,
+      h("div.row", h("span.sp"),
+        h("button.second", { onclick: () => box.close("") }, "Keep"),
+        h("button.second.danger", { onclick: () => box.close("yes") }, action)),
+    { onclose: (value) => resolve(value === "yes") });
   });
 }

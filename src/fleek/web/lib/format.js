@@ -2,13 +2,14 @@ const number = new Intl.NumberFormat();
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const shortDay = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "long" });
-let ahead = 0; // of the server's clock, in milliseconds
+let ahead = null; // of the server's clock, in milliseconds
 
-export const setServerTime = (text) => { // exact to a second: a header has no more
-  const time = Date.parse(text);
-  if (time && Math.abs(time - now()) > 1500) ahead = time - Date.now();
+// An answer says the time to a second, and may come late: the clock is never behind what any of them says.
+export const setServerTime = (text) => {
+  const found = Date.parse(text) - Date.now(), near = Math.abs(found) < 1500 ? 0 : found;
+  if (near > (ahead ?? -Infinity)) ahead = near;
 };
-export const now = () => Date.now() + ahead;
+export const now = () => Date.now() + (ahead ?? 0);
 export const count = (value) => number.format(value);
 export const when = (text) => (text ? moment.format(new Date(text)) : "");
 export const some = (n, one, many = `${one}s`) => `${number.format(n)} ${n === 1 ? one : many}`;

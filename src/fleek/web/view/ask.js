@@ -1,62 +1,73 @@
 // The form of a new job, made from the model's schema.
-import { dialog, h, icon, iconButton, later, once, swap } from "../lib/dom.js";
+import { dialog, h, icon, iconButton, later, swap } from "../lib/dom.js";
 import { Offline, post } from "../lib/api.js";
 import { loadModels } from "../lib/catalogue.js";
-import { bare, modelName, things } from "../lib/format.js";
+import { bare, kindIcon, modelName, things } from "../lib/format.js";
 import { kept } from "../lib/kept.js";
 import { fields as fieldsOf } from "../lib/schema.js";
 import { put } from "../lib/store.js";
-import { codeBox } from "./codebox.js";
 import { makeField, shapes } from "./fields.js";
-import { pictures } from "./preview.js";
 import { trouble } from "./toast.js";
 
-const DRAFT = "fleek.draft";
-const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", keepSeed: false, ...kept(DRAFT, {}) };
-let model = null, fields = null, made = new Map();
+const DRAFT = "fleek.draft", WHOLE = "*"; // the name of the one field of a model whose schema cannot be shown as a form
+const draft = { model: null, prompt: "", values: {}, job: {}, language: "curl", ...kept(DRAFT, {}) };
+let model = null, fields = [], made = new Map(), shownCode = null;
 
 const keep = later(() => { try { sessionStorage.setItem(DRAFT, JSON.stringify(draft)); } catch { /* full */ } }, 150);
 const values = () => (draft.values[model?.name ?? ""] ??= {});
 
-const prompt = h("textarea", { id: "prompt", placeholder: "What do you want to see?", "aria-describedby": "e-prompt", oninput: () => { draft.prompt = prompt.value; changed(); sayWrong("prompt", ""); } });
-const promptWrong = h("p", { class: "wrong", id: "e-prompt", hidden: true });
-const modelButton = h("button", { type: "button", class: "model", "aria-haspopup": "dialog", onclick: () => choose() });
-const standIn = h("p", { class: "note small", hidden: true }, "These are stand-in pictures. Set REPLICATE_API_TOKEN for real ones.");
-const pictureBox = h("div", { class: "stack", hidden: true });
-const settings = h("div", { class: "full" }), shapeBox = h("div", {});
-const quick = h("div", { class: "quick", role: "group", "aria-label": "Settings" });
-const submitWord = h("span", {}, "Generate");
-const shownCode = codeBox((language) => { draft.language = language; changed(); });
-const problemBox = h("div", { hidden: true });
-const addPicture = h("button", { type: "button", class: "ref", hidden: true, onclick: () => togglePicture() }, icon("image"), "Add a picture");
+const prompt = h("textarea", { id: "prompt", placeholder: "What do you want to see?", "aria-describedby": "e-prompt", oninput: () => { draft.prompt = prompt.value; changed(); promptField.wrong(""); } });
+const promptWrong = h("p.wrong", { id: "e-prompt" });
+const promptField = { el: prompt, focus: () => prompt.focus(), wrong: (message) => { promptWrong.textContent = message; prompt.ariaInvalid = message ? "true" : null; } };
+const modelButton = h("button.model", { "aria-haspopup": "dialog", onclick: async () => {
+  const next = await (await import("./models.js")).pickModel(model);
+  if (next) useModel(next);
+} });
+const standIn = h("p.note.small", { hidden: true }, "These are stand-in pictures. Set REPLICATE_API_TOKEN for real ones.");
+const pictureBox = h("div.stack", { hidden: true });
+const settings = h("div.full"), shapeBox = h("div");
+const quick = h("div.quick", { role: "group", "aria-label": "Settings" });
+const submitWord = h("span", "Generate");
+const codeBox = h("div.code");
+const problemBox = h("div");
+const addPicture = h("button.ref", { hidden: true, onclick: () => { pictureBox.hidden = !pictureBox.hidden; } }, icon("image"), "Add a picture");
 
-export const ask = h("form", { class: "ask card", "aria-label": "New job", novalidate: true, onsubmit: (event) => { event.preventDefault(); submit(); } },
-  h("div", { class: "scroll", tabindex: "-1" }, modelButton, standIn,
-    h("div", {}, h("label", { class: "vh", for: "prompt" }, "Prompt"),
-      h("div", { class: "write" }, prompt, h("div", { class: "foot" }, addPicture, h("span", { class: "sp" }),
-        iconButton("text", "One job per line", () => severalLines()), iconButton("clock", "Prompts before", async () => (await import("./prompts.js")).pickPrompt((text) => fill({ prompt: text }))))), promptWrong),
+export const ask = h("form.ask.card", { "aria-label": "New job", novalidate: true, onsubmit: (event) => { event.preventDefault(); submit(); } },
+  h("div.scroll", { tabindex: "-1" }, modelButton, standIn,
+    h("div", h("label.vh", { for: "prompt" }, "Prompt"),
+      h("div.write", prompt, h("div.foot", addPicture, h("span.sp"),
+        iconButton("text", "One job per line", async () => (await import("./lines.js")).sendLines(draft.prompt, (line) => send({ ...request(), prompt: line })).catch(show)),
+        iconButton("clock", "Prompts before", async () => (await import("./prompts.js")).pickPrompt((text) => fill({ prompt: text }))))), promptWrong),
     pictureBox, quick, settings),
-  h("div", { class: "go" }, problemBox, h("button", { class: "primary" }, submitWord, h("kbd", {}, "Ctrl ↵")), shownCode.el));
+  h("div.go", problemBox, h("button.primary", { type: "submit" }, submitWord, h("kbd", "Ctrl ↵")), codeBox));
 
-ask.addEventListener("paste", (event) => { if (give(pictures(event.clipboardData))) event.preventDefault(); });
+ask.addEventListener("paste", (event) => { if (give([...event.clipboardData.files])) event.preventDefault(); });
 ask.addEventListener("dragover", (event) => event.preventDefault());
-ask.addEventListener("drop", (event) => { event.preventDefault(); give(pictures(event.dataTransfer)); });
+ask.addEventListener("drop", (event) => { event.preventDefault(); give([...event.dataTransfer.files]); });
+addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !ask.isConnected || document.querySelector(".lightbox")) return;
+  event.preventDefault();
+  submit();
+});
+import("./codebox.js").then((loaded) => {
+  shownCode = loaded.codeBox(codeBox, (language) => { draft.language = language; changed(); });
+  drawCode();
+});
 
-const fileFields = () => (fields ?? []).filter((one) => one.group === "picture");
-function togglePicture(open = pictureBox.hidden) { pictureBox.hidden = !open; }
+const inGroup = (name) => fields.filter((one) => one.group === name);
 function give(files) {
-  const target = fileFields().find((one) => one.control !== "mask");
+  const target = inGroup("picture").find((one) => one.control !== "mask");
   if (!files.length || !target) return false;
-  togglePicture(true);
+  pictureBox.hidden = false;
   made.get(target.name).take(files);
   return true;
 }
 
-const drawCode = () => shownCode.draw(draft.language, request(), needsPrompt() ? "A cat riding a bicycle" : "");
 const needsPrompt = () => !(model?.parameters && "x-prompt" in model.parameters);
+const drawCode = () => shownCode?.(draft.language, request(), needsPrompt() ? "A cat riding a bicycle" : "");
 
 // The body of the request that the form stands for: defaults are left out.
-export function request() {
+function request() {
   const parameters = Object.fromEntries(Object.entries(values()).filter(([, value]) => value !== undefined));
   const body = { prompt: draft.prompt.trim() ? draft.prompt : "" };
   if (model) body.model_name = model.name;
@@ -64,129 +75,126 @@ export function request() {
   return { ...body, ...draft.job };
 }
 
-const outputs = () => {
-  const field = fields?.find((one) => one.group === "count");
-  return field ? Number(values()[field.name] ?? field.default ?? 1) : 1;
-};
-
 function changed() {
-  submitWord.textContent = `Generate ${things(outputs(), model?.output)}`;
+  const [count] = inGroup("count");
+  submitWord.textContent = `Generate ${things(Number(count ? valueOf(count) ?? 1 : 1), model?.output)}`;
   drawCode();
   drawQuick();
   keep();
 }
 
-const setValue = (name, value) => (values()[name] = value); // what is undefined is not sent
-const valueOf = (field) => values()[field.name] ?? field.default;
-const sidesFields = () => (fields ?? []).filter((one) => one.group === "sides");
+const given = (field) => (field.name !== WHOLE ? values()[field.name] : Object.keys(values()).length ? values() : undefined);
+const valueOf = (field) => given(field) ?? field.default;
+function setValue(field, value) { // what is undefined is not sent
+  if (field.name === WHOLE) draft.values[model.name] = value ?? {};
+  else values()[field.name] = value;
+}
 
 // Shapes for a model that takes a width and a height; the two numbers are behind "More".
 function drawShapes(numbers) {
-  const pair = sidesFields();
-  shapeBox.hidden = pair.length !== 2; // an empty one would leave a gap
+  const pair = inGroup("sides");
   swap(shapeBox, pair.length === 2 && shapes(pair, pair.map(valueOf), (chosen) => {
-    pair.forEach((field, at) => made.get(field.name).draw(setValue(field.name, chosen[at] === field.default ? undefined : chosen[at])));
+    pair.forEach((field, at) => {
+      setValue(field, chosen[at] === field.default ? undefined : chosen[at]);
+      made.get(field.name).draw(given(field));
+    });
     changed();
   }, () => { numbers.hidden = !numbers.hidden; }));
 }
 
+// On a phone: what is set, in a row of chips that open all settings.
 function drawQuick() {
-  const pair = sidesFields(), shown = pair.map(valueOf);
-  const said = (fields ?? []).filter((one) => ["shape", "count", "format", "seed"].includes(one.group)).slice(0, 4).map((one) => {
+  const sides = inGroup("sides").map(valueOf);
+  const said = fields.filter((one) => ["shape", "count", "format", "seed"].includes(one.group)).slice(0, 4).map((one) => {
     const value = valueOf(one);
     if (one.group === "count") return things(Number(value ?? 1), model.output);
     return one.group === "seed" ? (value === null ? "Any seed" : `Seed ${value}`) : bare(value ?? one.label);
   });
-  swap(quick, [...(shown.some((one) => one !== null) ? [shown.join(" × ")] : []), ...said, "All settings"].map((word) => h("button", { type: "button", class: "chip", onclick: openSheet }, word)));
+  swap(quick, [sides.some((one) => one !== null) && sides.join(" × "), ...said, "All settings"].filter(Boolean).map((word) => h("button.chip", { onclick: openSheet }, word)));
 }
 
 function openSheet() {
-  const place = h("div", {});
+  const place = h("div");
   settings.replaceWith(place);
-  dialog("Settings", [h("div", { class: "row" }, h("h2", { class: "sp" }, "Settings"), iconButton("x", "Close", (event) => event.currentTarget.closest("dialog").close())), settings],
-    { onclose: () => place.replaceWith(settings) });
+  dialog("Settings", settings, { onclose: () => place.replaceWith(settings) });
 }
 
 // A mask can be painted as soon as there is a picture.
-const drawMasks = () => fileFields().filter((one) => one.control === "mask").forEach((one) => made.get(one.name)?.draw(values()[one.name]));
+const pictureToMask = () => Object.entries(values()).find(([name, value]) => value && /image|picture/.test(name) && !/mask/.test(name))?.[1];
+const drawMasks = () => { for (const one of fields) if (one.control === "mask") made.get(one.name).draw(given(one)); };
+
+// All other settings. Opened, they begin at the top of what scrolls: below its end, nothing would seem to happen.
+function moreSettings(rest) {
+  const whole = rest[0]?.name === WHOLE;
+  const content = h("div.full", rest.map((one) => made.get(one.name).el));
+  const more = h("details", { open: whole, ontoggle: () => {
+    const around = more.closest(".scroll, .sheet");
+    if (more.open && !whole) around.scrollTop += more.getBoundingClientRect().top - around.getBoundingClientRect().top - 12;
+  } }, h("summary.more", icon("right"), "More settings", h("em.cut", rest.slice(0, 2).map((one) => one.label.toLowerCase()).join(", "), rest.length > 2 && `, ${rest.length - 2} others`)), content);
+  more.addEventListener("toggle", async () => content.append((await import("./schedule.js")).jobFields(draft.job, changed)), { once: true });
+  return more;
+}
 
 function drawFields() {
-  made = new Map();
-  const numbers = h("div", { class: "two", hidden: true });
-  for (const one of fields ?? [{ name: "*", control: "json", group: "more", type: "object", label: "Parameters", default: null, options: [],
-    help: model?.parameters ? "The description of this model cannot be shown as a form." : "What this model takes is not known yet." }]) {
-    const change = one.name === "*" ? (value) => { draft.values[model.name] = value ?? {}; changed(); }
-      : (value) => { if (value === undefined) delete values()[one.name]; else values()[one.name] = value; changed(); if (one.control === "file") drawMasks(); if (one.group === "sides") drawShapes(numbers); };
-    const value = one.name === "*" ? (Object.keys(values()).length ? values() : undefined) : values()[one.name];
-    made.set(one.name, makeField(one, value, change, (pattern) => Object.entries(values()).find(([name]) => pattern.test(name) && !/mask/.test(name))?.[1]));
-  }
-  const of = (...groups) => (fields ?? []).filter((one) => groups.includes(one.group)).map((one) => made.get(one.name).el);
-  const required = (fields ?? []).filter((one) => one.group === "more" && one.required).map((one) => made.get(one.name).el);
-  const rest = (fields ?? [{ name: "*", group: "more" }]).filter((one) => one.group === "more" && !one.required);
-  const pair = [...of("count"), ...of("seed")];
-  const more = h("div", { class: "full", hidden: Boolean(fields) }, rest.map((one) => made.get(one.name).el)), addJobFields = once(async () => more.append((await import("./schedule.js")).jobFields(draft.job, changed)));
-  if (!fields) addJobFields();
-  const opener = h("button", { type: "button", class: "more", "aria-expanded": String(!fields), onclick: () => {
-    more.hidden = !more.hidden;
-    addJobFields();
-    opener.setAttribute("aria-expanded", String(!more.hidden));
-  } }, icon("right"), "More settings", h("em", { class: "cut" }, rest.slice(0, 2).map((one) => one.label?.toLowerCase() ?? "").join(", "), rest.length > 2 ? `, ${rest.length - 2} others` : ""));
-  numbers.append(...of("sides"));
+  const numbers = h("div.two", { hidden: true });
+  made = new Map(fields.map((one) => [one.name, makeField(one, given(one), (value) => {
+    setValue(one, value);
+    changed();
+    if (one.control === "file") drawMasks();
+    if (one.group === "sides") drawShapes(numbers);
+  }, pictureToMask)]));
+  const of = (...groups) => groups.flatMap(inGroup).map((one) => made.get(one.name).el);
+  const pair = of("count", "seed"), rest = inGroup("more").filter((one) => !one.required);
+  swap(numbers, of("sides"));
   drawShapes(numbers);
-  swap(settings, required, of("shape"), shapeBox, numbers, pair.length === 2 ? h("div", { class: "two" }, pair) : pair, of("format"), opener, more);
+  swap(settings, inGroup("more").filter((one) => one.required).map((one) => made.get(one.name).el), of("shape"), shapeBox, numbers, pair.length === 2 ? h("div.two", pair) : pair, of("format"), moreSettings(rest));
   swap(pictureBox, of("picture"));
-  addPicture.hidden = !fileFields().length;
-  togglePicture(fileFields().some((one) => one.required || values()[one.name] !== undefined));
+  addPicture.hidden = !inGroup("picture").length;
+  pictureBox.hidden = !inGroup("picture").some((one) => one.required || given(one) !== undefined);
 }
 
 export function useModel(next) {
   model = next;
   draft.model = next.name;
-  fields = next.parameters ? fieldsOf(next.parameters) : null;
-  swap(modelButton, h("span", { class: "art" }, icon({ audio: "sound", text: "text", video: "film", animation: "film" }[next.output] ?? "image")),
-    h("span", {}, h("b", { class: "cut" }, modelName(next.name)), h("small", { class: "cut" }, `${next.name.split("/")[0]} · ${next.provider}`)), h("span", { class: "sp" }), icon("down"));
-  modelButton.setAttribute("aria-label", `Model: ${next.name}. Choose another`);
+  fields = (next.parameters && fieldsOf(next.parameters)) ?? [{ name: WHOLE, control: "json", group: "more", type: "object", label: "Parameters", default: null,
+    help: next.parameters ? "The description of this model cannot be shown as a form." : "What this model takes is not known yet." }];
+  const owner = next.name.includes("/") && next.name.split("/")[0];
+  swap(modelButton, h("span.art", icon(kindIcon(next.output))),
+    h("span", h("b.cut", modelName(next.name)), h("small.cut", [owner, next.provider].filter(Boolean).join(" · "))), h("span.sp"), icon("down"));
+  modelButton.ariaLabel = `Model: ${next.name}. Choose another`;
   standIn.hidden = next.provider !== "placeholder";
   drawFields();
   changed();
 }
 
-const choose = async () => { const next = await (await import("./models.js")).pickModel(model); if (next) useModel(next); };
-
+// Says at a field what is wrong, however deep it hides; false: there is no such field.
 function sayWrong(name, message) {
-  if (name === "prompt") {
-    promptWrong.textContent = message;
-    promptWrong.hidden = !message;
-    prompt[message ? "setAttribute" : "removeAttribute"]("aria-invalid", "true");
-    if (message) prompt.focus();
-    return true;
-  }
-  const field = made.get(name) ?? made.get("*");
+  const field = name === "prompt" ? promptField : made.get(name) ?? made.get(WHOLE);
   if (!field) return false;
   field.wrong(message);
-  if (message) {
-    for (let up = field.el; up && up !== ask; up = up.parentElement) up.hidden = false;
-    field.focus();
+  for (let up = field.el; up && up !== ask; up = up.parentElement) {
+    up.hidden = false;
+    if (up.localName === "details") up.open = true;
   }
+  field.focus();
   return true;
 }
 
 function show(error) {
-  const unplaced = [...error.errors ?? []].reverse().filter((one) => {
+  const errors = error.errors ?? [];
+  const unplaced = errors.toReversed().filter((one) => {
     const [first, second] = one.pointer.split("/").slice(1).map((part) => part.replace(/~1/g, "/").replace(/~0/g, "~"));
-    return !sayWrong(first === "parameters" ? second ?? "*" : first, one.detail);
+    return !sayWrong(first === "parameters" ? second ?? WHOLE : first, one.detail);
   });
-  const shown = (error.errors ?? []).length > unplaced.length;
-  problemBox.hidden = shown;
-  swap(problemBox, !shown && trouble(error, submit));
+  swap(problemBox, errors.length === unplaced.length && trouble(error, submit));
 }
 
 async function send(body) {
-  return put(await post("generate", body, { "Idempotency-Key": crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join("-") }), "event");
+  return put(await post("generate", body, { "Idempotency-Key": crypto.getRandomValues(new Uint8Array(16)).join("-") }), "event");
 }
 
-export async function submit() {
-  problemBox.hidden = true;
+async function submit() {
+  swap(problemBox);
   for (const field of made.values()) if (!field.el.querySelector("textarea.mono")) field.wrong("");
   if (!draft.prompt.trim() && needsPrompt()) return sayWrong("prompt", "Say what you want to see.");
   const body = request();
@@ -198,8 +206,6 @@ export async function submit() {
     show(error);
   }
 }
-
-const severalLines = async () => (await import("./lines.js")).sendLines(draft.prompt, (line) => send({ ...request(), prompt: line })).catch(show);
 
 // Fills the form: a prompt, or all that a job was made of.
 export function fill({ prompt: text, parameters }) {
@@ -214,9 +220,10 @@ export function fill({ prompt: text, parameters }) {
 
 // Returns false for a model without a seed.
 export function setSeed(value) {
-  const field = (fields ?? []).find((one) => one.group === "seed");
+  const [field] = inGroup("seed");
   if (!field) return false;
-  made.get(field.name).draw(setValue(field.name, value));
+  setValue(field, value);
+  made.get(field.name).draw(value);
   changed();
   return true;
 }
@@ -231,7 +238,6 @@ export async function startAsk() {
     if (first) useModel(first);
     else swap(modelButton, "No model is available");
   } catch (error) {
-    problemBox.hidden = false;
     swap(problemBox, trouble(error, startAsk));
   }
 }

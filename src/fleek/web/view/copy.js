@@ -4,7 +4,7 @@ import { toast } from "./toast.js";
 
 export async function copy(text, button) {
   try { await navigator.clipboard.writeText(text); } catch {
-    const field = h("textarea", { class: "vh", value: text });
+    const field = h("textarea.vh", { value: text });
     (button?.closest("dialog") ?? document.body).append(field);
     field.select();
     document.execCommand("copy"); // where the page is not served by https

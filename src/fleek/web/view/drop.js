@@ -2,7 +2,7 @@
 import { h, iconButton, swap } from "../lib/dom.js";
 import { api } from "../lib/api.js";
 import { bytes } from "../lib/bytes.js";
-import { pictures, preview, previews } from "./preview.js";
+import { preview, previews } from "./preview.js";
 
 export async function upload(file) {
   const sent = await api("uploads", { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } });
@@ -20,13 +20,13 @@ function fitting(field, sent) {
 export function fileField(field, value, change, wrong, context) {
   const many = field.control === "files";
   const all = value === undefined ? [] : [value].flat();
-  const choose = h("input", { type: "file", class: "vh", id: `f-${field.name}`, multiple: many, tabindex: -1, "aria-labelledby": `l-${field.name}`, onchange: () => {
+  const choose = h("input.vh", { type: "file", id: `f-${field.name}`, multiple: many, tabindex: -1, "aria-labelledby": `l-${field.name}`, onchange: () => {
     const files = [...choose.files];
     choose.value = ""; // or the same file could not be chosen twice
     take(files);
   } });
-  const list = h("div", { class: "stack" });
-  const box = h("div", { class: "drop", "data-drop": field.name,
+  const list = h("div.stack");
+  const box = h("div.drop", { "data-drop": field.name,
     ondragover: (event) => { event.preventDefault(); box.classList.add("over"); },
     ondragleave: () => box.classList.remove("over"),
     ondrop: (event) => {
@@ -35,7 +35,7 @@ export function fileField(field, value, change, wrong, context) {
       box.classList.remove("over");
       const job = event.dataTransfer.getData("text/x-fleek-job");
       if (job) add([`job:${job}`]);
-      else take(pictures(event.dataTransfer));
+      else take([...event.dataTransfer.files]);
     } }, choose, list);
   const said = () => change(all.length === 0 ? undefined : many ? [...all] : all[0]);
 
@@ -61,7 +61,7 @@ export function fileField(field, value, change, wrong, context) {
 
   function entry(reference, at) {
     const picture = preview(reference);
-    return h("div", { class: "row" }, picture && h("img", { src: picture, alt: "" }), h("span", { class: "cut sp small" }, reference),
+    return h("div.row", picture && h("img", { src: picture, alt: "" }), h("span.cut.sp.small", reference),
       iconButton("x", `Remove ${reference}`, () => { all.splice(at, 1); said(); draw(); }));
   }
 
@@ -69,12 +69,12 @@ export function fileField(field, value, change, wrong, context) {
     const address = h("input", { type: "text", placeholder: "or an address: https://…", "aria-label": `Address for ${field.label}`,
       onchange: () => { if (address.value.trim()) add([address.value.trim()]); } });
     const open = many || all.length === 0;
-    const source = field.control === "mask" && open && preview(context(/image|picture/));
+    const source = field.control === "mask" && open && preview(context());
     swap(list, all.map(entry),
-      open && h("div", { class: "row wrap" }, h("button", { type: "button", onclick: () => choose.click() }, "Choose a file"),
-        h("span", {}, "drop or paste it here"),
-        source && h("button", { type: "button", onclick: async () => (await import("./mask.js")).paintMask(source, (file) => take([file])) }, "Paint a mask")),
-      open && h("div", { class: "field-box" }, address));
+      open && h("div.row.wrap", h("button", { onclick: () => choose.click() }, "Choose a file"),
+        h("span", "drop or paste it here"),
+        source && h("button", { onclick: async () => (await import("./mask.js")).paintMask(source, (file) => take([file])) }, "Paint a mask")),
+      open && h("div.field-box", address));
   }
   draw();
   box.take = take;

@@ -43,15 +43,15 @@ export function filterBar() {
     replace(address(at.name === "create" ? "" : "gallery", next));
   };
   const chip = (name, label, choices) => {
-    const el = h("select", { class: "chip", "aria-label": label, onchange: () => set(name, el.value) }, choices.map(([value, word]) => h("option", { value }, word)));
+    const el = h("select.chip", { "aria-label": label, onchange: () => set(name, el.value) }, choices.map(([value, word]) => h("option", { value }, word)));
     return el;
   };
   const search = h("input", { type: "search", id: "search", placeholder: "Search prompts", "aria-label": "Search prompts", maxlength: 200, oninput: later(() => set("q", search.value.trim()), 250) });
   const status = chip("status", "Status", [["", "Completed"], ["failed", "Failed"], ["cancelled", "Cancelled"], ["all", "Any status"]]);
   const kind = chip("kind", "Kind", [["", "Any kind"], ["image", "Pictures"], ["video", "Videos"], ["animation", "Animations"], ["audio", "Sound"], ["text", "Text"]]);
   const model = chip("model", "Model", [["", "Any model"]]);
-  const heart = h("button", { type: "button", class: "chip", "aria-pressed": "false", "aria-label": "Favourites only", onclick: () => set("fav", heart.getAttribute("aria-pressed") === "true" ? "" : "1") }, icon("heart"));
-  const extra = h("span", { class: "row" });
+  const heart = h("button.chip", { "aria-pressed": "false", "aria-label": "Favourites only", onclick: () => set("fav", heart.getAttribute("aria-pressed") === "true" ? "" : "1") }, icon("heart"));
+  const extra = h("span.row");
   loadModels().then((all) => { model.append(...all.map((one) => h("option", { value: one.name }, one.name.split("/").pop()))); show(filtersOf(route().query)); }).catch(() => {});
 
   function show(filters) {
@@ -63,8 +63,8 @@ export function filterBar() {
     }
     heart.setAttribute("aria-pressed", String(Boolean(filters.fav)));
     extra.replaceChildren(...["provider", "tag", "from", "to"].filter((name) => filters[name]).map((name) =>
-      h("button", { type: "button", class: "chip on", "aria-label": `Remove the filter ${name} ${filters[name]}`, onclick: () => set(name, "") }, `${name} ${filters[name]}`, icon("x"))));
+      h("button.chip.on", { "aria-label": `Remove the filter ${name} ${filters[name]}`, onclick: () => set(name, "") }, `${name} ${filters[name]}`, icon("x"))));
   }
-  const find = h("label", { class: "find" }, icon("search"), search, h("kbd", { "aria-hidden": "true" }, "/"));
-  return { els: [find, h("div", { class: "chips", role: "group", "aria-label": "Filters" }, status, kind, model, heart, extra)], show, search };
+  const find = h("label.find", icon("search"), search, h("kbd", { "aria-hidden": "true" }, "/"));
+  return { els: [find, h("div.chips", { role: "group", "aria-label": "Filters" }, status, kind, model, heart, extra)], show };
 }

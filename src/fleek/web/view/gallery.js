@@ -5,30 +5,24 @@ import { day, dayName } from "../lib/days.js";
 import { count } from "../lib/format.js";
 import { justify, rowOf, within } from "../lib/layout.js";
 import { jobs, put, subscribe } from "../lib/store.js";
-import { empty, skeleton } from "./empty.js";
 import { anywhere, asked, belongs, filterBar, filtersOf } from "./filters.js";
-import { selection } from "./selection.js";
 import { look, makeTile, ratio } from "./tile.js";
 import { trouble } from "./toast.js";
 
 const PAGE = 100, NEAR = 500, MOST_TILES = 140, GAP = 8, HEADING = 24;
 const bar = filterBar();
-const sub = h("span", { class: "sub num" });
-const wall = h("div", { class: "wall", role: "list", "aria-label": "Jobs" });
+const sub = h("span.sub.num");
+const wall = h("div.wall", { role: "list", "aria-label": "Jobs" });
 const days = h("div", { "aria-hidden": "true" });
-const notes = h("div", { class: "stack" });
-const pill = h("button", { type: "button", class: "pill", hidden: true, onclick: () => { showFresh(); scrollTo({ top: 0 }); } });
-export const gallery = h("section", { class: "gallery", "aria-label": "Gallery" }, h("div", { class: "head" }, h("h2", {}, "Gallery"), sub, h("span", { class: "sp" }), bar.els), notes, h("div", { class: "wall" }, days, wall), selection.el, pill);
-selection.within(gallery, (one, other) => {
-  const [from, to] = [items.indexOf(one), items.indexOf(other)].sort((a, b) => a - b);
-  return from < 0 ? [other] : items.slice(from, to + 1).filter(Boolean);
-});
+const notes = h("div.stack");
+const pill = h("button.pill", { hidden: true, onclick: () => { showFresh(); scrollTo({ top: 0 }); } });
+export const gallery = h("section.gallery", { "aria-label": "Gallery" }, h("div.head", h("h2", "Gallery"), sub, h("span.sp"), bar.els), notes, h("div.wall", days, wall), pill);
 const frame = wall.parentElement;
 
-let filters = {}, items = [], starts = [], laid = { rows: [], titles: [], height: 0 }, fresh = new Map();
+let filters = {}, items = [], kept = new Map(), starts = [], laid = { rows: [], titles: [], height: 0 }, fresh = new Map();
 let cursor = null, started = 0, loading = false, wide = 0, capped = false, shownKey = null, meanwhile = null;
 
-const job = (index) => jobs.get(items[index]) ?? items.kept?.get(items[index]);
+const job = (index) => jobs.get(items[index]) ?? kept.get(items[index]);
 
 async function page(offset) {
   const query = asked(filters), whole = anywhere(query);
@@ -46,7 +40,7 @@ async function read(path) {
 export function show(query, force = false) {
   const next = filtersOf(query), same = JSON.stringify(next) === shownKey;
   bar.show(next);
-  if (same && !force) return draw(true);
+  if (same && !force) return draw();
   filters = next;
   shownKey = JSON.stringify(next);
   return load();
@@ -58,7 +52,7 @@ async function load() {
   fresh = new Map();
   cursor = null;
   pill.hidden = true;
-  const waiting = setTimeout(() => { if (mine === started && !items.length) swap(notes, skeleton()); }, 150);
+  const waiting = setTimeout(() => { if (mine === started && !items.length) swap(notes, h("div.skeleton", { role: "status", "aria-label": "Loading" })); }, 150);
   try {
     const query = asked(filters);
     const [counted, first] = await Promise.all([api(`jobs/days?${query}`), page(0)]);
@@ -66,18 +60,20 @@ async function load() {
     const known = counted.reduce((sum, one) => sum + one.jobs, 0), total = Math.max(known, first.counted, first.found.length);
     capped = total >= 10_000;
     items = new Array(total).fill(null);
-    items.kept = new Map();
+    kept = new Map();
     let at = 0;
     starts = counted.map((one) => { const start = at; at += one.jobs; return { name: one.day, start }; });
     if (total > known) starts.push({ name: "Earlier", start: known }); // days are counted among the newest jobs only
     cursor = { next: first.next, at: first.found.length };
     accept(0, first.found);
-    for (const id of meanwhile) if (!items.kept.has(id) && jobs.has(id) && belongs(jobs.get(id), filters)) insert(jobs.get(id));
+    for (const id of meanwhile) if (!kept.has(id) && jobs.has(id) && belongs(jobs.get(id), filters)) insert(jobs.get(id));
     meanwhile = null;
-    notes.replaceChildren(...items.length ? [] : [empty(filters)]);
+    const none = items.length === 0 && (await import("./empty.js")).empty(filters);
+    if (mine !== started) return;
+    swap(notes, items.length === 0 && none); // one may have arrived
     lay();
   } catch (error) {
-    if (mine === started) { notes.replaceChildren(trouble(error, load)); items = []; lay(); }
+    if (mine === started) { swap(notes, trouble(error, load)); items = []; lay(); }
   } finally {
     clearTimeout(waiting);
     if (mine === started) meanwhile = null;
@@ -88,7 +84,7 @@ function accept(at, found) {
   for (const one of found) {
     if (at >= items.length) items.push(null);
     items[at] = one.id;
-    items.kept.set(one.id, put(one));
+    kept.set(one.id, put(one));
     at += 1;
   }
 }
@@ -108,7 +104,7 @@ function lay() {
     const moved = row ? row.y - held.y : 0;
     if (Math.abs(moved) > 1) scrollBy({ top: moved, behavior: "instant" });
   }
-  draw(true);
+  draw();
 }
 
 function anchor() {
@@ -130,23 +126,30 @@ function draw() {
     let x = 0;
     for (let index = row.start; index < row.stop; index += 1) {
       const one = job(index), width = ratio(one) * row.h;
-      if (one && !seen.has(one.id)) { seen.add(one.id); tiles.push({ job: one, index, x, y: row.y, w: width, h: row.h }); }
-      else if (!one) tiles.push({ job: null, index, x, y: row.y, w: width, h: row.h });
+      if (!one || !seen.has(one.id)) tiles.push({ job: one, index, x, y: row.y, w: width, h: row.h });
+      seen.add(one?.id);
       x += width + (innerWidth <= 900 ? 6 : GAP);
     }
   }
   patch(wall, tiles, (tile) => (tile.job ? look(tile.job) : `empty ${tile.index}`), make, place);
-  patch(days, laid.titles.filter((title) => title.y > top - NEAR - 200 && title.y < top + innerHeight + NEAR), (title) => title.name, (title) => h("h3", { class: "day" }, dayName(title.name)), (el, title) => { el.style.top = `${title.y}px`; });
+  patch(days, laid.titles.filter((title) => title.y > top - NEAR - 200 && title.y < top + innerHeight + NEAR), (title) => title.name, (title) => h("h3.day", dayName(title.name)), (el, title) => { el.style.top = `${title.y}px`; });
   const missing = tiles.find((tile) => !tile.job);
   if (missing) ensure(missing.index);
 }
 
-const make = (tile) => (tile.job ? makeTile(tile.job, selection) : h("div", { class: "tile", role: "listitem", "aria-label": "Loading" }));
+const chosen = new Set();
+let selecting = null; // loaded with the first job that is selected
+function between(one, other) {
+  const [from, to] = [items.indexOf(one), items.indexOf(other)].sort((a, b) => a - b);
+  return from < 0 ? [other] : items.slice(from, to + 1).filter(Boolean);
+}
+async function select(...said) {
+  selecting ??= import("./selection.js").then(({ selection }) => selection(gallery, chosen, between));
+  (await selecting)(...said);
+}
+const make = (tile) => (tile.job ? makeTile(tile.job, { chosen, select }) : h("div.tile", { role: "listitem", "aria-label": "Loading" }));
 function place(el, tile) {
-  el.style.setProperty("--x", `${tile.x}px`);
-  el.style.setProperty("--y", `${tile.y}px`);
-  el.style.setProperty("--w", `${tile.w}px`);
-  el.style.setProperty("--h", `${tile.h}px`);
+  for (const side of ["x", "y", "w", "h"]) el.style.setProperty(`--${side}`, `${tile[side]}px`);
   el.dataset.index = tile.index;
 }
 
@@ -164,7 +167,7 @@ async function ensure(index) {
     if (!found.length || (!whole && !next)) items.length = Math.max(from + found.length, Math.min(items.length, index));
     lay();
   } catch (error) {
-    if (mine === started) notes.replaceChildren(trouble(error, () => { notes.replaceChildren(); draw(); }));
+    if (mine === started) swap(notes, trouble(error, () => { swap(notes); draw(); }));
   } finally { loading = false; }
   if (mine === started && !notes.children.length) draw();
 }
@@ -182,14 +185,16 @@ function insert(one) {
   while (at < items.length && job(at)?.created_at > one.created_at) at += 1;
   if (at > 0 && at < items.length && !job(at)) return; // it comes with its page
   items.splice(at, 0, one.id);
-  items.kept.set(one.id, one);
-  const key = day(one.created_at), found = starts.findIndex((start) => start.name === key);
-  if (found < 0) {
-    const before = starts.findIndex((start) => start.name < key), spot = before < 0 ? starts.length : before;
+  kept.set(one.id, one);
+  const key = day(one.created_at);
+  let spot = starts.findIndex((start) => start.name === key);
+  if (spot < 0) {
+    const before = starts.findIndex((start) => start.name < key);
+    spot = before < 0 ? starts.length : before;
     starts.splice(spot, 0, { name: key, start: at });
-    for (const start of starts.slice(spot + 1)) start.start += 1;
-  } else for (const start of starts.slice(found + 1)) start.start += 1;
-  notes.replaceChildren();
+  }
+  for (const start of starts.slice(spot + 1)) start.start += 1;
+  swap(notes);
 }
 function showFresh() {
   for (const one of fresh.values()) insert(one);
@@ -203,18 +208,15 @@ subscribe((ids) => {
   for (const id of ids) {
     const one = jobs.get(id);
     meanwhile?.add(id);
-    const held = items.kept?.has(id);
-    if (one && held) { items.kept.set(id, one); redraw = true; }
-    else if (one && items.kept && shownKey !== null && !fresh.has(id) && belongs(one, filters)) arrived(one);
+    const held = kept.has(id);
+    if (one && held) { kept.set(id, one); redraw = true; }
+    else if (one && shownKey !== null && !fresh.has(id) && belongs(one, filters)) arrived(one);
   }
   if (redraw) draw();
 });
 
 // The job before or after another one in the list.
-export function neighbour(id, step) {
-  const at = items.indexOf(id);
-  return at < 0 ? null : items[at + step] ?? null;
-}
+export const neighbour = (id, step) => (items.includes(id) ? items[items.indexOf(id) + step] ?? null : null);
 export const focusTile = (id) => {
   const find = () => wall.querySelector(`[data-job="${id}"] > a`);
   if (!find()) {
@@ -238,7 +240,6 @@ wall.addEventListener("keydown", (event) => {
 
 export const reload = () => (shownKey === null ? null : load());
 export const redraw = () => draw();
-export const search = bar.search;
 let framed = 0;
 addEventListener("scroll", () => {
   framed ||= requestAnimationFrame(() => { framed = 0; draw(); });

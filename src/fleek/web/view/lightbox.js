@@ -15,7 +15,7 @@ export function open(id, neighbour) {
   view?.stop();
   view = jobView(id, { close: () => history.back(), move });
   if (!box) {
-    box = h("dialog", { class: "lightbox", "aria-label": "Job", oncancel: (event) => { event.preventDefault(); history.back(); } });
+    box = h("dialog.lightbox", { "aria-label": "Job", oncancel: (event) => { event.preventDefault(); history.back(); } });
     document.body.append(box);
     swap(box, view.el);
     box.showModal();

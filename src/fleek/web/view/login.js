@@ -1,4 +1,4 @@
-import { dialog, h } from "../lib/dom.js";
+import { dialog, h, labelled } from "../lib/dom.js";
 import { key } from "../lib/api.js";
 
 let open = null;
@@ -8,7 +8,7 @@ export function askForKey(reason) {
   open ??= new Promise((resolve) => {
     const field = h("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", required: true, "aria-describedby": "key-note" });
     let done = false;
-    const form = h("form", { class: "stack", onsubmit: (event) => {
+    const form = h("form.stack", { onsubmit: (event) => {
       event.preventDefault();
       if (!field.value.trim()) return;
       key.set(field.value.trim());
@@ -18,12 +18,11 @@ export function askForKey(reason) {
       resolve();
       dispatchEvent(new Event("fleek:key"));
     } },
-    h("h2", {}, "This service needs a key"),
-    reason && h("p", { class: "note danger", role: "alert" }, reason),
-    h("div", {}, h("label", { class: "label", for: "key" }, "API key"), h("div", { class: "field-box" }, field)),
-    h("p", { class: "small soft", id: "key-note" }, "It is kept in this tab only, until you close it or press “Forget key”."),
-    h("button", { class: "primary" }, "Continue"));
-    const box = dialog("This service needs a key", form, { onclose: () => {
+    reason && h("p.note.danger", { role: "alert" }, reason),
+    labelled("API key", field),
+    h("p.small.soft", { id: "key-note" }, "It is kept in this tab only, until you close it or press “Forget key”."),
+    h("button.primary", { type: "submit" }, "Continue"));
+    const box = dialog("This service needs a key", form, { must: true, onclose: () => {
       if (!done) setTimeout(() => { document.body.append(box); box.showModal(); }, 0);
     } });
     field.focus();

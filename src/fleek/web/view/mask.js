@@ -2,7 +2,7 @@
 import { dialog, h } from "../lib/dom.js";
 
 export function paintMask(source, done) {
-  const canvas = h("canvas", { class: "paint", tabindex: 0, "aria-label": "The picture; paint on what is to change" });
+  const canvas = h("canvas.paint", { tabindex: 0, "aria-label": "The picture; paint on what is to change" });
   const pen = canvas.getContext("2d");
   const size = h("input", { type: "range", min: 4, max: 200, value: 48, "aria-label": "Width of the brush" });
   const erase = h("input", { type: "checkbox" });
@@ -12,6 +12,7 @@ export function paintMask(source, done) {
   picture.addEventListener("load", () => {
     canvas.width = picture.naturalWidth;
     canvas.height = picture.naturalHeight;
+    canvas.style.setProperty("--ratio", canvas.width / canvas.height);
     canvas.style.setProperty("background-image", `url("${picture.src}")`);
   });
   picture.src = source;
@@ -48,11 +49,11 @@ export function paintMask(source, done) {
     if (!all) ink.drawImage(canvas, 0, 0);
     mask.toBlob((blob) => { box.close(); done(new File([blob], "mask.png", { type: "image/png" })); }, "image/png");
   }
-  const box = dialog("Paint a mask", [
-    h("h2", {}, "Paint what is to change"), canvas,
-    h("div", { class: "row wrap" }, h("label", { class: "row small" }, "Brush", size), h("label", { class: "row small" }, erase, "Erase"),
-      h("button", { type: "button", class: "text", onclick: () => pen.clearRect(0, 0, canvas.width, canvas.height) }, "Clear"),
-      h("button", { type: "button", class: "text", onclick: () => finish(true) }, "Everything"),
-      h("span", { class: "sp" }), h("button", { type: "button", class: "second", onclick: () => finish(false) }, "Use this mask")),
+  const box = dialog("Paint what is to change", [
+    canvas,
+    h("div.row.wrap", h("label.row.small", "Brush", size), h("label.row.small", erase, "Erase"),
+      h("button.text", { onclick: () => pen.clearRect(0, 0, canvas.width, canvas.height) }, "Clear"),
+      h("button.text", { onclick: () => finish(true) }, "Everything"),
+      h("span.sp"), h("button.second", { onclick: () => finish(false) }, "Use this mask")),
   ]);
 }

@@ -1,5 +1,6 @@
 // What holds jobs back: pauses of providers and circuits of models, as the metrics say, and pauses by operators.
 import { api, raw } from "../lib/api.js";
+import { when } from "../lib/format.js";
 
 const SAMPLE = /^fleek_(provider_paused_seconds|breaker_open)\{(.*)\} (\S+)$/gm, LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g;
 
@@ -16,4 +17,5 @@ export function readPauses(text) {
 }
 
 export const providerPauses = async () => readPauses(await (await raw("metrics", { headers: { Accept: "text/plain" } })).text());
+export const stopWords = ({ provider, model, since }) => `${[provider, model].filter(Boolean).join(" · ") || "All jobs"}: paused by an operator since ${when(since)}`;
 export const operatorPauses = async (me) => (me?.scopes.includes("admin") ? (await api("queue", { tries: 0 })).paused : []);

@@ -11,5 +11,3 @@ export const preview = (reference) => {
   if (output?.content_type.startsWith("image/")) return mediaUrl(output.url);
   return null; // no other origin may be asked, and files of uploads are not served
 };
-
-export const pictures = (data) => [...(data?.files ?? [])];

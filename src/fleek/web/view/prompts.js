@@ -11,7 +11,7 @@ export function remember(text) {
 
 export function pickPrompt(use) {
   const all = kept(PROMPTS, []);
-  const box = dialog("Prompts before", [h("h2", {}, "Prompts before"), all.length
-    ? h("div", { class: "options" }, all.map((one) => h("button", { type: "button", class: "option", onclick: () => { box.close(); use(one); } }, h("span", { class: "cut" }, one))))
-    : h("p", { class: "soft" }, "What you send is listed here, in this tab only.")]);
+  const box = dialog("Prompts before", all.length
+    ? h("div.options", all.map((one) => h("button.option", { onclick: () => { box.close(); use(one); } }, h("span.cut", one))))
+    : h("p.soft", "What you send is listed here, in this tab only."));
 }

@@ -1,5 +1,5 @@
 // When a job runs, and before which others.
-import { h } from "../lib/dom.js";
+import { h, labelled } from "../lib/dom.js";
 
 const local = (time) => (time ? new Date(Date.parse(time) - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 16) : "");
 
@@ -11,6 +11,6 @@ export function jobFields(job, changed) {
   }
   const priority = h("input", { type: "number", id: "job-priority", min: 0, max: 9, placeholder: "5", value: job.priority ?? "", oninput: () => set("priority", priority.value === "" ? undefined : Number(priority.value)) });
   const start = h("input", { type: "datetime-local", id: "job-start", value: local(job.run_at), oninput: () => set("run_at", start.value ? new Date(start.value).toISOString() : undefined) });
-  return h("div", { class: "two" }, h("div", {}, h("label", { class: "label", for: "job-priority" }, "Priority (0-9)"), h("div", { class: "field-box" }, priority)),
-    h("div", {}, h("label", { class: "label", for: "job-start" }, "Not before"), h("div", { class: "field-box" }, start)));
+  return h("div.two", labelled("Priority (0-9)", priority),
+    labelled("Not before", start));
 }

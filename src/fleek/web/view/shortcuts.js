@@ -9,6 +9,6 @@ const SHORTCUTS = [
 ];
 
 export function showShortcuts() {
-  dialog("Shortcuts", [h("h2", {}, "Shortcuts"), h("dl", { class: "pairs" }, SHORTCUTS.map(([keys, words]) => [h("dt", {}, h("kbd", {}, keys)), h("dd", {}, words), h("dd")])),
-    h("label", { class: "row" }, h("input", { type: "checkbox", checked: single(), onchange: (event) => setSingle(event.target.checked) }), "Single letters are shortcuts")]);
+  dialog("Shortcuts", [h("dl.pairs", SHORTCUTS.map(([keys, words]) => [h("dt", h("kbd", keys)), h("dd", words), h("dd")])),
+    h("label.row", h("input", { type: "checkbox", checked: single(), onchange: (event) => setSingle(event.target.checked) }), "Single letters are shortcuts")]);
 }

@@ -1,13 +1,12 @@
 // One tile of the wall.
-import { h, icon, iconButton } from "../lib/dom.js";
+import { h, icon, iconButton, swap } from "../lib/dom.js";
 import { api, mediaUrl, thumbnail } from "../lib/api.js";
-import { bare, dayOf, elapsed, kindIcon, modelName, seconds, some, titleOf } from "../lib/format.js";
+import { elapsed, modelName, seconds, titleOf } from "../lib/format.js";
 import { load } from "../lib/loading.js";
-import { save } from "../lib/save.js";
-import { put, unfinished } from "../lib/store.js";
+import { put } from "../lib/store.js";
 import { address, go } from "../lib/router.js";
 import { retry } from "./live.js";
-import { tellProblem } from "./toast.js";
+import { attempt } from "./toast.js";
 
 export const ratio = (job) => {
   if (!job) return 1.25;
@@ -18,9 +17,11 @@ export const ratio = (job) => {
   return output.width && output.height ? Math.min(2.4, Math.max(0.5, output.width / output.height)) : 1.25;
 };
 
-export async function favourite(job, value = !job.favourite) {
+export async function favourite(job) {
+  const value = !job.favourite;
   put({ ...job, favourite: value }, "event");
-  try { put(await api(`jobs/${job.id}`, { method: "PATCH", json: { favourite: value } }), "event"); } catch (error) { put(job, "event"); tellProblem(error); }
+  const changed = await attempt(() => api(`jobs/${job.id}`, { method: "PATCH", json: { favourite: value } }));
+  put(changed ?? job, "event");
 }
 export const again = (job) => go(address("", { again: job.id }));
 
@@ -30,7 +31,7 @@ function broken(img, whole) {
   if (whole) load(img, whole);
   else {
     const tried = Number(img.dataset.tried ?? 0), src = img.src;
-    if (tried === 4) { img.replaceWith(h("span", { class: "tag" }, icon("image"), "not shown")); return; }
+    if (tried === 4) { img.replaceWith(h("span.tag", icon("image"), "not shown")); return; }
     img.dataset.tried = tried + 1;
     img.addEventListener("error", () => broken(img, null), { once: true });
     setTimeout(() => load(img, src), 1500 * 2 ** tried);
@@ -44,80 +45,28 @@ function picture(job, output) {
   return load(img, small ?? whole);
 }
 
-function video(job, output) {
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const el = h("video", { src: mediaUrl(output.url), muted: true, loop: true, playsinline: true, preload: output.poster ? "none" : "metadata", "aria-label": titleOf(job).slice(0, 200),
-    poster: output.poster ? mediaUrl(output.poster) : null });
-  el.muted = true;
-  if (!calm) el.dataset.plays = "1";
-  return [el, h("span", { class: "tag num" }, icon("film"), seconds(output.duration_seconds) || "Video")];
-}
-
-const kindLine = (name, ...words) => h("span", { class: "kind" }, icon(name), h("span", { class: "cut" }, words));
-
-function sound(job, output) {
-  const bars = output.sha256.slice(0, 48).split("").map((digit) => h("i", { vars: { v: `${15 + parseInt(digit, 16) * 5}%` } }));
-  return [kindLine("sound", h("bdi", {}, titleOf(job))), h("span", { class: "wave", "aria-hidden": "true" }, bars)];
-}
-function player(output) {
-  const audio = new Audio(), length = h("span", { class: "length num" }, seconds(output.duration_seconds));
-  const button = h("button", { type: "button", class: "play", "aria-label": "Play", onclick: () => {
-    if (!audio.src) audio.src = mediaUrl(output.url);
-    if (audio.paused) audio.play().catch(() => { length.textContent = "cannot be played here"; });
-    else audio.pause();
-    button.setAttribute("aria-label", audio.paused ? "Play" : "Pause");
-  } }, icon("play"));
-  audio.addEventListener("timeupdate", () => { length.textContent = `${seconds(audio.currentTime)} / ${seconds(output.duration_seconds)}`; });
-  return [button, length];
-}
-
-async function words(job, place) {
-  try {
-    const text = await api(`download/${job.id}?index=0`, { whole: true, headers: { Range: "bytes=0-699" } }).then((answer) => answer.text());
-    place.textContent = text;
-  } catch { place.textContent = titleOf(job); }
-}
-
-function plain(job) {
-  if (job.purged_at) {
-    const said = Object.entries(job.parameters).map(([name, value]) => `${name} ${bare(value)}`).join(" · ");
-    return [kindLine("trash", `Files were removed on ${dayOf(job.purged_at)}`), h("p", {}, h("bdi", {}, titleOf(job)), h("br"), h("span", { class: "soft small" }, said))];
-  }
-  if (job.status === "failed") return [kindLine("alert", `Failed after ${some(Math.max(1, job.retry_count + 1), "try", "tries")}`), h("p", {}, job.error_message ?? job.error_code)];
-  return [kindLine(unfinished(job) ? "clock" : kindIcon(job.kind), { pending: "Waiting", processing: "Running", cancelled: "Cancelled" }[job.status] ?? "No file"), h("p", {}, h("bdi", {}, titleOf(job)))];
-}
-
-const KINDS = { image: (job, output) => [picture(job, output)], video, audio: sound };
-
-// `chosen`: the ids that are selected; `select(id, on)`.
+// `chosen`: the ids that are selected; `select(id, on, range)`.
 export function makeTile(job, { chosen, select }) {
-  const output = job.purged_at ? null : job.outputs[0];
-  const kind = output?.content_type.split("/")[0];
-  const isPlain = !output || kind === "audio" || !(kind in KINDS);
-  const link = h("a", { href: `#/jobs/${job.id}`, draggable: "true", ondragstart: (event) => { if (output) event.dataTransfer.setData("text/x-fleek-job", job.id); } });
-  if (kind in KINDS) link.append(...KINDS[kind](job, output));
-  else if (kind === "text") {
-    const place = h("p", { class: "verse" });
-    link.append(kindLine("text", h("bdi", {}, titleOf(job))), place);
-    words(job, place);
-  } else link.append(...(output ? [kindLine("panel", output.content_type), h("p", {}, h("bdi", {}, titleOf(job)))] : plain(job)));
-  link.setAttribute("aria-label", `${titleOf(job).slice(0, 200)} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})`);
-  if (!isPlain && kind !== "text") {
+  const output = job.purged_at ? null : job.outputs[0], kind = output?.content_type.split("/")[0], name = titleOf(job).slice(0, 200);
+  const filled = kind === "image" || kind === "video"; // of others there are words
+  const link = h("a", { href: `#/jobs/${job.id}`, draggable: "true", ondragstart: (event) => { if (output) event.dataTransfer.setData("text/x-fleek-job", job.id); },
+    "aria-label": `${name} (${job.purged_at ? "files removed" : job.status === "completed" ? job.kind ?? "file" : job.status})` });
+  if (filled) {
     const facts = [modelName(job.model_name), output.width && `${output.width} × ${output.height}`, job.started_at && seconds(elapsed(job))].filter(Boolean).join(" · ");
-    link.append(h("span", { class: "veil", "aria-hidden": "true" }, h("span", { class: "cap" }, h("bdi", {}, titleOf(job).slice(0, 300))), h("small", {}, facts)));
-    if (output.placeholder) link.style.setProperty("background", `center / cover url("${output.placeholder}")`);
-    if (job.outputs.length > 1) link.append(h("span", { class: "tag num" }, icon("image"), job.outputs.length));
-    if (job.favourite) link.append(h("span", { class: "heart" }, icon("heart")));
+    swap(link, kind === "image" && picture(job, output), h("span.veil", { "aria-hidden": "true" }, h("span.cap", h("bdi", titleOf(job).slice(0, 300))), h("small", facts)),
+      job.outputs.length > 1 && h("span.tag.num", icon("image"), job.outputs.length), job.favourite && h("span.heart", icon("heart")));
+    if (output.placeholder) link.style.background = `center / cover url("${output.placeholder}")`;
   }
-  const actions = job.status === "failed" ? [iconButton("again", "Try again", () => retry(job))] : [
-    iconButton("heart", "Favourite", () => favourite(job), { "aria-pressed": String(job.favourite) }),
-    iconButton("again", "Again with changes", () => again(job)),
-    output && iconButton("save", "Download", () => save(job, 0).catch(tellProblem))];
-  const film = link.querySelector("[data-plays]");
-  const play = film && { onpointerenter: () => film.play().catch(() => {}), onpointerleave: () => film.pause(), onfocusin: () => film.play().catch(() => {}), onfocusout: () => film.pause() };
-  return h("div", { class: `tile${isPlain || kind === "text" ? " plain" : ""}${job.status === "failed" ? " bad" : ""}`, role: "listitem", "data-job": job.id, ...play }, link,
-    h("span", { class: "acts" }, actions), kind === "audio" && player(output),
-    h("label", { class: "pick" }, h("input", { type: "checkbox", "aria-label": "Select", checked: chosen.has(job.id), onclick: (event) => select(job.id, event.target.checked, event.shiftKey) })));
+  const tile = h("div.tile", { role: "listitem", "data-job": job.id }, link,
+    h("span.acts", job.status === "failed" ? iconButton("again", "Try again", () => retry(job)) : [
+      iconButton("heart", "Favourite", () => favourite(job), { "aria-pressed": String(job.favourite) }),
+      iconButton("again", "Again with changes", () => again(job)),
+      output && iconButton("save", "Download", async () => (await import("./save.js")).save(job, 0))]),
+    h("label.pick", h("input", { type: "checkbox", "aria-label": "Select", checked: chosen.has(job.id), onclick: (event) => select(job.id, event.target.checked, event.shiftKey) })));
+  tile.classList.toggle("plain", !filled);
+  tile.classList.toggle("bad", job.status === "failed");
+  if (kind !== "image") import("./kinds.js").then(({ fill }) => fill(tile, job, output));
+  return tile;
 }
 
 // What a tile shows; when it changes, the tile is made anew.

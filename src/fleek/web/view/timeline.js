@@ -8,8 +8,8 @@ const WORDS = {
 };
 
 function attemptLine(attempt) {
-  return [h("span", { class: "small soft" }, ` · attempt ${attempt.n} at ${attempt.provider}${attempt.prediction_id ? `, ${attempt.prediction_id}` : ""}`),
-    attempt.error_message && h("p", { class: "danger small" }, attempt.error_message, attempt.error_code && ` (${attempt.error_code})`)];
+  return [h("span.small.soft", ` · attempt ${attempt.n} at ${attempt.provider}${attempt.prediction_id ? `, ${attempt.prediction_id}` : ""}`),
+    attempt.error_message && h("p.danger.small", attempt.error_message, attempt.error_code && ` (${attempt.error_code})`)];
 }
 
 export function timeline({ events, attempts }) {
@@ -22,10 +22,10 @@ export function timeline({ events, attempts }) {
     const attempt = one.type === "job.started" && attempts.find((other) => other.n === one.attempt);
     if (attempt) told.add(attempt.n);
     const step = one.type === "job.failed" || one.code ? "bad-step" : one.type === "job.completed" ? "good-step" : null;
-    return h("li", { class: step }, h("b", {}, WORDS[one.type] ?? one.type), typeof one.progress === "number" && ` ${Math.round(one.progress * 100)} %`,
-      h("span", { class: "small soft num", title: when(one.at) }, ` ${at(one.at)}${passed && ` · +${passed}`}`), attempt && attemptLine(attempt),
-      one.reason && h("p", { class: "small" }, one.reason), one.next_at && h("p", { class: "small soft" }, `Next try ${at(one.next_at)}`));
+    return h("li", { class: step }, h("b", WORDS[one.type] ?? one.type), typeof one.progress === "number" && ` ${Math.round(one.progress * 100)} %`,
+      h("span.small.soft.num", { title: when(one.at) }, ` ${at(one.at)}${passed && ` · +${passed}`}`), attempt && attemptLine(attempt),
+      one.reason && h("p.small", one.reason), one.next_at && h("p.small.soft", `Next try ${at(one.next_at)}`));
   });
-  const others = attempts.filter((one) => !told.has(one.n)).map((one) => h("li", { class: one.error_message ? "bad-step" : null }, h("b", {}, `Attempt ${one.n}`), attemptLine(one)));
-  return h("ol", { class: "timeline" }, lines, others);
+  const others = attempts.filter((one) => !told.has(one.n)).map((one) => h("li", { class: one.error_message ? "bad-step" : null }, h("b", `Attempt ${one.n}`), attemptLine(one)));
+  return h("ol.timeline", lines, others);
 }
