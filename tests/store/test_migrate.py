@@ -23,6 +23,7 @@ from fleek.store import jobs, listing
 from fleek.store.database import Database, open_database, reach
 from fleek.store.migrate import (
     HERE,
+    MIGRATION_LOCK,
     VALID,
     _upgrade,
     autogenerate,
@@ -140,6 +141,29 @@ async def test_existing_prompts_can_be_searched(empty: Database) -> None:
 
     page = await listing.page(empty, JobFilter(q="crow"), tenant_id="default", limit=9)
     assert [view.job.id for view in page.views] == [job.id]
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+@pytest.mark.usefixtures("_full_suite")  # it waits for longer than a statement may take
+async def test_a_migration_may_take_longer_than_any_other_statement(
+    empty: Database, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten million jobs it does; here it waits for another process for as long."""
+    monkeypatch.setattr("fleek.store.postgres.COMMAND_SECONDS", 3)
+    overdue = (
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory'"
+        " AND now() - state_change > '3.5 s'"
+    )
+    async with open_database(empty_url) as db, empty.session() as other:
+        await other.fetch(f"SELECT 1, pg_advisory_lock({MIGRATION_LOCK})")
+        migration = asyncio.create_task(migrate(db))
+        async with empty.read() as tx:
+            while not (await tx.execute(text(overdue))).scalar():
+                assert not migration.done()
+        await other.fetch("SELECT 1, pg_advisory_unlock_all()")
+        await migration
+
+    assert await up_to_date(empty)
 
 
 async def test_a_second_migration_changes_nothing(empty: Database) -> None:

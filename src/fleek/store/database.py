@@ -97,6 +97,25 @@ class Database:
                 yield tx
 
     @asynccontextmanager
+    async def lasting_write(self) -> AsyncIterator[Transaction]:
+        """Open a transaction like `write`, whose statements may take hours, as a migration's may.
+
+        On PostgreSQL it has a connection of its own, closed at the end, and no limit of time.
+        """
+        if self.kind == "sqlite":
+            async with self.write() as tx:
+                yield tx
+            return
+        apart = Database(*make_pools(self._url, PATIENCE, lasting=True), url=self._url)
+        try:
+            async with apart.write() as tx:
+                for limit in ("lock_timeout", "statement_timeout"):
+                    await tx.exec_driver_sql(f"SET LOCAL {limit} = 0")
+                yield tx
+        finally:
+            await apart.close()
+
+    @asynccontextmanager
     async def session(self) -> "AsyncIterator[Session]":
         """Open a session of PostgreSQL for statements outside any transaction, without time limit.
 

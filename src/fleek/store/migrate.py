@@ -53,10 +53,9 @@ async def migrate(db: Database) -> str:
         ConfigurationError: The schema is newer than this program.
         DatabaseUnavailable: The database cannot be reached.
     """
-    async with db.write() as tx:  # on SQLite the transaction itself is the lock
+    async with db.lasting_write() as tx:  # on SQLite the transaction itself is the lock
         if db.kind == "postgresql":
-            for limit in ("lock_timeout", "statement_timeout"):  # another process may migrate
-                await tx.execute(text(f"SET LOCAL {limit} = 0"))
+            # another process may migrate
             await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
         revision = await tx.run_sync(_upgrade)
         valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
@@ -64,9 +63,11 @@ async def migrate(db: Database) -> str:
         if db.kind == "sqlite":
             for index in missing:
                 await tx.execute(text(index.statement()))
-        await realign(tx)
-    if db.kind == "postgresql" and missing:
-        await _build_concurrently(db)
+    if db.kind == "postgresql":
+        if missing:
+            await _build_concurrently(db)
+        async with db.write() as tx:  # by one of the indexes it takes a moment
+            await realign(tx)
     return revision
 
 

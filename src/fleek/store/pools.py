@@ -40,13 +40,18 @@ class Statements(LRUCache[tuple[Any, ...], Any]):
 STATEMENTS: Final = Statements(500)  # as many as SQLAlchemy keeps for each engine
 
 
-def make_pools(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
+def make_pools(
+    url: URL, patience: timedelta, *, lasting: bool = False
+) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the pools for writers and for readers; nothing is connected yet.
 
-    `patience` is how long to wait for a connection, or on SQLite for another writer.
+    `patience` is how long to wait for a connection, or on SQLite for another writer; `lasting`:
+    statements may take hours.
     """
-    make = _sqlite if url.drivername.startswith("sqlite") else _postgres
-    writer, reader = make(url, patience)
+    if url.drivername.startswith("sqlite"):
+        writer, reader = _sqlite(url, patience)
+    else:
+        writer, reader = _postgres(url, patience, lasting=lasting)
     _renew_when_spoilt(writer, reader)
     return writer, reader
 
@@ -56,17 +61,18 @@ def sqlite_is_safe() -> bool:
     return sqlite3.sqlite_version_info >= SAFE_SQLITE
 
 
-def _postgres(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
-    from fleek.store.postgres import Connector, PoolerFound  # noqa: PLC0415 - an extra
+def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEngine, AsyncEngine]:
+    from fleek.store import postgres  # noqa: PLC0415 - an extra
 
-    connector = Connector(url)
+    limit = postgres.LONG_SECONDS if lasting else postgres.COMMAND_SECONDS
+    connector = postgres.Connector(url, command_seconds=limit)
 
     def connect() -> Any:
         dbapi = writer.dialect.loaded_dbapi
         while True:
             try:
                 return dbapi.connect(async_creator_fn=connector.connect, **connector.adaptation)
-            except PoolerFound:
+            except postgres.PoolerFound:
                 continue  # once: it knows now
 
     def connected(connection: Any, _record: Any) -> None:

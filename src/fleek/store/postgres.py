@@ -39,14 +39,18 @@ class PoolerFound(Exception):
 
 
 class Connector:
-    """Connects to the server that an address names; knows whether there is a pooler between."""
+    """Connects to the server that an address names; knows whether there is a pooler between.
 
-    def __init__(self, url: URL) -> None:
+    Beyond `command_seconds` the client listens no longer for the answer to a statement.
+    """
+
+    def __init__(self, url: URL, *, command_seconds: float = COMMAND_SECONDS) -> None:
         address = postgres_address(url)
         self._dsn = address.dsn
         self._settings = {**SESSION, **address.settings}
         self.connect_seconds = address.connect_seconds
         self.pooled = address.pooled
+        self._command_seconds = command_seconds
 
     @property
     def adaptation(self) -> Mapping[str, Any]:
@@ -87,7 +91,10 @@ class Connector:
 
     async def _open(self, **options: Any) -> Any:
         return await asyncpg.connect(
-            self._dsn, timeout=self.connect_seconds, command_timeout=COMMAND_SECONDS, **options
+            self._dsn,
+            timeout=self.connect_seconds,
+            command_timeout=self._command_seconds,
+            **options,
         )
 
 
