@@ -87,6 +87,7 @@ def _options(command: Any, *, shared: bool) -> list[tuple[str, str]]:
         _option(one)
         for one in command.params
         if one.param_type_name == "option"
+        and not one.hidden
         and one.name not in EVERYWHERE
         and (one.rich_help_panel == SHARED) is shared
     ]

@@ -1,4 +1,4 @@
-"""The service as one process: the HTTP API, and the embedded worker unless it is told apart."""
+"""The HTTP API, and a worker: in the same process, in one beside it, or none."""
 
 import asyncio
 import signal
@@ -23,6 +23,7 @@ from fleek.settings import Settings
 from fleek.store.migrate import migrate
 from fleek.telemetry import configure_logging
 from fleek.worker import await_database, keep_time, stopping, tune_gc, until_available, work
+from fleek.worker_process import check_worker_process, supervise
 
 GRACE_SECONDS: Final = 5  # for requests under way when told to stop
 DATE_SECONDS: Final = 1  # of the header Date
@@ -38,6 +39,8 @@ def serve(settings: Settings, *, with_worker: bool) -> None:
         ConfigurationError: A setting is wrong, or the port is taken.
     """
     process.prepare()
+    if with_worker and settings.worker_process:
+        check_worker_process(settings)
     configure_logging(level=settings.log_level, style=settings.log_format)
     with (
         stopping() as begin,
@@ -100,7 +103,8 @@ async def _serve(
     *,
     with_worker: bool,
 ) -> None:
-    stop = asyncio.Event()
+    stop, force = asyncio.Event(), asyncio.Event()
+    works_here = with_worker and not settings.worker_process
     async with open_runtime(settings) as rt:
         await await_database(rt)
         await until_available(partial(migrate, rt.db))
@@ -109,11 +113,12 @@ async def _serve(
         await rt.capacity.look()
         tune_gc()
         server = _Server(_config(settings, create_app(rt)), stop)
-        _on_signals(server, stop, begin)
+        _on_signals(server, stop, force, begin)
         tasks = [asyncio.create_task(server.serve(sockets=[listener]))]
-        timekeeper = None if with_worker else asyncio.create_task(keep_time(rt))
+        timekeeper = None if works_here else asyncio.create_task(keep_time(rt))
         if with_worker:
-            tasks.append(asyncio.create_task(work(rt, stop)))
+            worker = work(rt, stop) if works_here else supervise(rt, stop, force)
+            tasks.append(asyncio.create_task(worker))
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -150,11 +155,14 @@ def _config(settings: Settings, app: Any) -> uvicorn.Config:
     )
 
 
-def _on_signals(server: uvicorn.Server, stop: asyncio.Event, begin: Callable[[], None]) -> None:
+def _on_signals(
+    server: uvicorn.Server, stop: asyncio.Event, force: asyncio.Event, begin: Callable[[], None]
+) -> None:
     def on_signal() -> None:
         begin()
         if stop.is_set():
             server.force_exit = True
+            force.set()
         server.should_exit = True
         stop.set()
 

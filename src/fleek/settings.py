@@ -162,6 +162,12 @@ class Settings(BaseSettings):
         le=10_000,
         description="How many jobs one worker starts or collects at once.",
     )
+    worker_process: bool = Field(
+        default=False,
+        description="Whether the worker of `fleek serve` is a process of its own beside the API, which is "
+        "started again if it ends: then it does not slow down requests. With PostgreSQL, or SQLite "
+        "3.51.3 or newer, and `DISPATCH=embedded`.",
+    )
     heartbeat_seconds: Seconds = Field(
         default=timedelta(seconds=5),
         gt=ZERO,

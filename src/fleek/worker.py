@@ -42,6 +42,7 @@ DRAIN_SECONDS: Final = 7.0  # for starts of predictions under way at SIGTERM
 STOP_SECONDS: Final = 25.0  # before a process that does not stop is ended
 RETRY_SECONDS: Final = 1.0  # between two tries of a step of the start
 SCHEMA_SECONDS: Final = 0.5  # between two looks for the migrated schema
+LINES_BYTES: Final = 4096  # of what the API has written since the last look
 MIGRATION_PATIENCE: Final = timedelta(seconds=60)
 
 T = TypeVar("T")
@@ -50,8 +51,10 @@ Verb = Callable[[Runtime, JobId], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-def run_worker(settings: Settings) -> None:
+def run_worker(settings: Settings, *, attached: bool = False) -> None:
     """Run a worker until SIGTERM or SIGINT, in its own event loop or in the broker's command.
+
+    An `attached` one has been started by `fleek.worker_process`, and stops with that process, too.
 
     Raises:
         ConfigurationError: A setting is wrong, or the schema is not migrated in time.
@@ -65,7 +68,7 @@ def run_worker(settings: Settings) -> None:
         return
     configure_logging(level=settings.log_level, style=settings.log_format)
     with stopping() as begin:
-        asyncio.run(_run(settings, begin))
+        asyncio.run(_run(settings, begin, attached=attached))
 
 
 @contextmanager
@@ -88,7 +91,7 @@ def _give_up() -> None:
     os._exit(1)
 
 
-async def _run(settings: Settings, begin: Callable[[], None]) -> None:
+async def _run(settings: Settings, begin: Callable[[], None], *, attached: bool) -> None:
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -98,6 +101,8 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     async with open_runtime(settings) as rt:
+        if attached:
+            _follow_api(rt, on_signal)
         ready = asyncio.create_task(wait_for_schema(rt, patience=MIGRATION_PATIENCE))
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -109,6 +114,20 @@ async def _run(settings: Settings, begin: Callable[[], None]) -> None:
         tune_gc()
         async with _showing_metrics(rt):
             await work(rt, stop)
+
+
+def _follow_api(rt: Runtime, on_end: Callable[[], None]) -> None:
+    """Look for new jobs when the API says so on stdin, and stop when it is closed: its process has ended."""
+    loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def on_line() -> None:
+        if os.read(stdin, LINES_BYTES):
+            rt.wakeups.notify("admit")
+        else:
+            loop.remove_reader(stdin)
+            on_end()
+
+    loop.add_reader(stdin, on_line)
 
 
 @asynccontextmanager

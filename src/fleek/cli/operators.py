@@ -21,25 +21,35 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; API_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; API_PORT.")] = None,
     *,
-    worker: Annotated[bool, typer.Option(help="Also make the media, in this process.")] = True,
+    worker: Annotated[bool, typer.Option(help="Also make the media; see WORKER_PROCESS.")] = True,
 ) -> None:
     """Run the service: the HTTP API, and a worker unless --no-worker is given."""
-    given: dict[str, Any] = {"api_host": host, "api_port": port}
     with without_rich():
-        settings = _settings(**{name: value for name, value in given.items() if value is not None})
+        settings = _settings(**_address(host, port))
         from fleek.server import serve as run  # noqa: PLC0415 - heavy
 
     run(settings, with_worker=worker)
 
 
 @app.command(rich_help_panel="Operators")
-def worker() -> None:
+def worker(
+    *,  # hidden: what "fleek serve" gives its own worker process
+    attached: Annotated[bool, typer.Option("--attached", hidden=True)] = False,
+    host: Annotated[str | None, typer.Option(hidden=True)] = None,
+    port: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
     """Run a worker beside "fleek serve --no-worker", on the same database."""
     with without_rich():
-        settings = _settings()
+        settings = _settings(**_address(host, port))
         from fleek.worker import run_worker  # noqa: PLC0415 - heavy
 
-    run_worker(settings)
+    run_worker(settings, attached=attached)
+
+
+def _address(host: str | None, port: int | None) -> dict[str, Any]:
+    """Return the settings that an address on the command line replaces."""
+    given = {"api_host": host, "api_port": port}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @app.command(rich_help_panel="Operators")
