@@ -14,6 +14,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.budgets import Payer, day_of
 from fleek.domain.job import Job, JobId
 from fleek.domain.money import Micros, usd
+from fleek.domain.routing import Routing
 
 MAX_COST: Final = "max_cost_exceeded"
 """The code of a request or a job that would cost more than it may."""
@@ -66,15 +67,6 @@ class Movement:
     after: Charge
 
 
-def reserve(job: Job, estimate: Micros | None, *, content: bytes | None) -> Job:
-    """Return a new job that reserves what its first attempt will cost, and knows its `content`.
-
-    Both at once, as each copy of a job costs 2 % of its submission.
-    """
-    day = day_of(job.created_at)
-    return replace(job, charged=1, charged_on=day, estimate=estimate, content=content)
-
-
 def over_max_cost(job: Job, estimate: int | None) -> str | None:
     """Return why a job may not make another attempt that is expected to cost this; None: it may."""
     if job.max_cost is None:
@@ -92,8 +84,13 @@ def over_max_cost(job: Job, estimate: int | None) -> str | None:
 
 def priced_by(job: Job) -> Mapping[str, Any]:
     """Return the parameters that the price of a job depends on, as the caller and its model name them."""
-    asked = {} if job.routing is None else job.routing.request.parameters
-    return {**asked, **job.input}
+    return priced_with(job.routing, job.input)
+
+
+def priced_with(routing: Routing | None, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the same of a job that is not made yet."""
+    asked = {} if routing is None else routing.request.parameters
+    return {**asked, **parameters}
 
 
 def charge_of(job: Job) -> Charge:

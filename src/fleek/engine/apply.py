@@ -1,6 +1,7 @@
 """The write path: jobs are inserted, and then changed by decisions under the row's lock."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -166,6 +167,8 @@ def _record(rt: Runtime, job: Job, event: str) -> None:
     rt.wakeups.notify("events")
     if job.terminal:
         rt.wakeups.notify("chain")
+    if not log.is_enabled_for(logging.DEBUG if event == "progress" else logging.INFO):
+        return  # what follows takes longer than all before
     shown: dict[str, str] = {}
     if job.error is not None:
         shown["code"] = job.error.code

@@ -7,11 +7,11 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from fleek import tracing
-from fleek.domain.charges import MAX_COST, over_max_cost, priced_by, reserve
+from fleek.domain.budgets import day_of
+from fleek.domain.charges import MAX_COST, over_max_cost, priced_by, priced_with
 from fleek.domain.errors import BudgetExceeded, Conflict, FieldError, InvalidInput
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import MAX_SCHEDULE, Job, JobId, JobRequest, ModelName, Status
-from fleek.domain.money import Micros
 from fleek.domain.routing import Route, RouteOrder, Routing
 from fleek.domain.transitions import wait_for_inputs
 from fleek.engine.apply import insert
@@ -181,19 +181,16 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
-    job = _job(rt, request, route, routing)
-    estimate = rt.prices.estimate(job.provider, job.model, priced_by(job))
-    _check_max_cost(rt, job, estimate)
+    job = _job(rt, request, route, routing, content=await content_of(rt, request, route))
+    _check_max_cost(rt, job)
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
-    content = None if open_ones else await content_of(rt, job)
-    job = reserve(job, estimate, content=content)
     return wait_for_inputs(job, open_ones) if open_ones else job
 
 
-def _check_max_cost(rt: Runtime, job: Job, estimate: Micros | None) -> None:
+def _check_max_cost(rt: Runtime, job: Job) -> None:
     """Raise if no route of a new job is certain to cost no more than it may."""
-    reason = over_max_cost(job, estimate)
+    reason = over_max_cost(job, job.estimate)
     if reason is None:
         return
     asked = priced_by(job)
@@ -206,20 +203,28 @@ def _check_max_cost(rt: Runtime, job: Job, estimate: Micros | None) -> None:
     raise BudgetExceeded(reason, code=MAX_COST)
 
 
-def _job(rt: Runtime, request: JobRequest, route: Route, routing: Routing | None) -> Job:
+def _job(
+    rt: Runtime,
+    request: JobRequest,
+    route: Route,
+    routing: Routing | None,
+    *,
+    content: bytes | None,
+) -> Job:
+    """Return the job, which reserves what its first attempt will cost.
+
+    It is whole at once: each copy of a job with another field would cost 2 % of its submission.
+    """
     now = rt.now()
-    run_at = now if request.run_at is None else max(request.run_at, now)
-    if run_at > now + MAX_SCHEDULE:
-        field = FieldError(pointer="/run_at", code="too_late", detail="is over 365 days ahead")
-        raise InvalidInput("the job would start too late", errors=[field])
-    settings = rt.settings
+    run_at = _run_at(request, now)
+    settings, model = rt.settings, ModelName(route.model)
     deadline_after = request.deadline or settings.job_deadline
     return Job(
         id=JobId(uuid7()),
         tenant_id=request.tenant_id,
         key_id=request.key_id,
         provider=route.provider,
-        model=ModelName(route.model),
+        model=model,
         prompt=request.prompt,
         input=route.input,
         inputs=route.inputs,
@@ -234,7 +239,24 @@ def _job(rt: Runtime, request: JobRequest, route: Route, routing: Routing | None
         deadline=run_at + deadline_after,
         deadline_after=deadline_after,
         webhook=request.webhook,
+        estimate=rt.prices.estimate(route.provider, model, priced_with(routing, route.input)),
+        charged=1,
+        charged_on=day_of(now),
+        content=content,
         traceparent=tracing.traceparent(),
         created_at=now,
         updated_at=now,
     )
+
+
+def _run_at(request: JobRequest, now: datetime) -> datetime:
+    """Return when a job may start at the earliest.
+
+    Raises:
+        InvalidInput: It would start too late.
+    """
+    run_at = now if request.run_at is None else max(request.run_at, now)
+    if run_at > now + MAX_SCHEDULE:
+        field = FieldError(pointer="/run_at", code="too_late", detail="is over 365 days ahead")
+        raise InvalidInput("the job would start too late", errors=[field])
+    return run_at

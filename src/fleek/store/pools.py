@@ -159,6 +159,8 @@ def _renew_when_spoilt(*engines: AsyncEngine) -> None:
 
 
 def _to_json(value: Any) -> str:
+    if value == {}:  # as are most metadata, and what most events hold
+        return "{}"
     return strict.dumps(value).decode()
 
 
