@@ -27,7 +27,7 @@ EXCEPTED: Final[Mapping[str, str]] = {
     "src/fleek/providers/replicate/search.py": "one search through pages that change meanwhile",
     "src/fleek/schemas/read.py": "what callers get of a job",
     "src/fleek/schemas/read.py: example": "one literal",
-    "src/fleek/schemas/read.py: from_job": "a line per field",
+    "src/fleek/schemas/read.py: job_document": "a line per field",
     "src/fleek/settings.py": "each setting with its description",
     "src/fleek/store/jobs.py": "a table with its statements",
     "src/fleek/store/tables.py": "all tables",

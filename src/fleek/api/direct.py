@@ -11,7 +11,6 @@ from typing import Any, Final
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
 from fastapi.responses import Response
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from fleek.api.deps import read_job_id
@@ -22,10 +21,10 @@ TAKEN: Final = frozenset({"request", "job_id", "body"})
 
 
 def json_response(
-    document: BaseModel, *, status: int = 200, headers: Mapping[str, str] | None = None
+    document: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a response with a document of our own, which needs no validation."""
-    return Response(document.model_dump_json(), status, headers, media_type="application/json")
+    return Response(document, status, headers, media_type="application/json")
 
 
 class DirectRoute(StrictRoute):

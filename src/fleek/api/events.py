@@ -34,7 +34,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job
 from fleek.engine.runtime import Runtime
-from fleek.schemas import JobRead
+from fleek.schemas import job_json
 from fleek.schemas.events import PUBLIC, AttemptRead, HistoryEvent, JobHistory
 from fleek.store import attempts, events, jobs
 from fleek.store.events import Event
@@ -162,6 +162,6 @@ def frames(rt: Runtime, view: JobView, lines: list[Event]) -> Iterator[bytes]:
     public = [line for line in lines if line.type in PUBLIC]
     if not public:
         return
-    job = JobRead.from_job(view.job, view.media, addresses(rt)).model_dump_json().encode()
+    job = job_json(view.job, view.media, addresses(rt))
     for line in public:
         yield frame(PUBLIC[line.type], event_data(line, job), event_id=str(line.seq))

@@ -18,7 +18,7 @@ from fleek.api.streams import Stream
 from fleek.domain.job import BatchId, JobId
 from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
-from fleek.schemas import JobRead
+from fleek.schemas import job_json
 from fleek.schemas.events import PUBLIC
 from fleek.store import event_stream, jobs
 from fleek.store.event_stream import Cursor, StreamEvent, StreamId
@@ -165,7 +165,7 @@ class Feed:
         base = addresses(self._rt)
         return {
             job_id: (
-                JobRead.from_job(view.job, view.media, base).model_dump_json().encode(),
+                job_json(view.job, view.media, base),
                 view.job.batch_id,
             )
             for job_id, view in found.items()

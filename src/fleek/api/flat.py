@@ -21,9 +21,11 @@ from fleek.domain.errors import (
     Unreadable,
     Unsupported,
 )
+from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit_once
 from fleek.schemas import FlatJob, JobCreate
 from fleek.store import jobs
+from fleek.store.jobs import JobView
 
 router = strict_router(tag="flat")
 
@@ -54,8 +56,7 @@ async def create_flat_job(
     accepted = await submit_once(rt, wanted, identify(request, wanted))
     headers: dict[str, str] = {}
     view = await wait_for_end(request, headers, await view_of(request, headers, accepted))
-    job = FlatJob.from_job(view.job, view.media, flat_addresses(rt))
-    return json_response(job, headers=headers)
+    return json_response(_flat(view, rt), headers=headers)
 
 
 @router.get(
@@ -72,4 +73,8 @@ async def get_flat_job(job_id: JobIdPath, request: Request) -> Response:
     """Return the current state of a job; `pending` is called `queued` here."""
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
-    return json_response(FlatJob.from_job(view.job, view.media, flat_addresses(rt)))
+    return json_response(_flat(view, rt))
+
+
+def _flat(view: JobView, rt: Runtime) -> bytes:
+    return FlatJob.from_job(view.job, view.media, flat_addresses(rt)).model_dump_json().encode()

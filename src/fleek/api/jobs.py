@@ -1,6 +1,5 @@
 """Version 1: create, read, change, cancel, purge, retry and collect jobs."""
 
-from collections.abc import MutableMapping
 from typing import Annotated, Any, Final
 
 from fastapi import Query, Response
@@ -48,7 +47,7 @@ from fleek.engine.purge import purge
 from fleek.engine.recollect import recollect
 from fleek.engine.runtime import Runtime
 from fleek.engine.submit import retry_once, submit_once
-from fleek.schemas import JobCancelled, JobCreate, JobPatch, JobRead
+from fleek.schemas import JobCancelled, JobCreate, JobPatch, JobRead, job_json
 from fleek.store import inputs, jobs
 from fleek.store.jobs import JobView
 
@@ -99,8 +98,10 @@ async def create_job(
     accepted = await submit_once(rt, wanted, identify(request, wanted))
     headers: dict[str, str] = {}
     view = await view_of(request, headers, accepted)
-    job = _created(await wait_for_end(request, headers, view), rt, headers)
-    return json_response(job, status=201, headers=headers)
+    view = await wait_for_end(request, headers, view)
+    headers["Location"] = _address(view, rt)
+    document = job_json(view.job, view.media, addresses(rt))
+    return json_response(document, status=201, headers=headers)
 
 
 @router.get(
@@ -128,8 +129,7 @@ async def get_job(job_id: JobIdPath, request: Request) -> Response:
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
     position = await queue_positions(request).position(rt, view.job)
-    job = JobRead.from_job(view.job, view.media, addresses(rt), queue_position=position)
-    return json_response(job)
+    return json_response(job_json(view.job, view.media, addresses(rt), queue_position=position))
 
 
 @router.patch(
@@ -247,9 +247,9 @@ async def retry_job(
         response.status_code = 200
     headers: dict[str, str] = {}
     view = await view_of(request, headers, accepted)
-    job = _created(await wait_for_end(request, headers, view), rt, headers)
-    response.headers.update(headers)
-    return job
+    view = await wait_for_end(request, headers, view)
+    response.headers.update({**headers, "Location": _address(view, rt)})
+    return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
 @router.post(
@@ -272,6 +272,5 @@ async def collect_job(job_id: JobIdPath, rt: RuntimeDep, request: Request) -> Jo
     return JobRead.from_job(view.job, view.media, addresses(rt))
 
 
-def _created(view: JobView, rt: Runtime, headers: MutableMapping[str, str]) -> JobRead:
-    headers["Location"] = link(rt, f"/api/v1/jobs/{view.job.id}")
-    return JobRead.from_job(view.job, view.media, addresses(rt))
+def _address(view: JobView, rt: Runtime) -> str:
+    return link(rt, f"/api/v1/jobs/{view.job.id}")

@@ -181,7 +181,7 @@ async def checked(rt: Runtime, request: JobRequest) -> Job:
     if request.webhook is not None:
         check_url(rt, request.webhook.url, pointer="/webhook_url")
     rt.capacity.check()
-    job = _job(rt, request, route, routing, content=await content_of(rt, request, route))
+    job = _job(rt, request, route, routing, await content_of(rt, request, route))
     _check_max_cost(rt, job)
     statuses = await inputs.sources(rt.db, job)
     open_ones = [source for source, status in statuses.items() if status is not Status.COMPLETED]
@@ -204,12 +204,7 @@ def _check_max_cost(rt: Runtime, job: Job) -> None:
 
 
 def _job(
-    rt: Runtime,
-    request: JobRequest,
-    route: Route,
-    routing: Routing | None,
-    *,
-    content: bytes | None,
+    rt: Runtime, request: JobRequest, route: Route, routing: Routing | None, content: bytes | None
 ) -> Job:
     """Return the job, which reserves what its first attempt will cost.
 

@@ -19,6 +19,7 @@ from fleek.schemas.read import (
     ProblemField,
     Retrying,
     example,
+    job_json,
     media_name,
 )
 
@@ -40,5 +41,6 @@ __all__ = [
     "ProblemField",
     "Retrying",
     "example",
+    "job_json",
     "media_name",
 ]
