@@ -71,7 +71,9 @@ class Plan(BaseModel):
     clock_offset_seconds: float = 0  # of the times that are shown; never of how long things take
     creates_per_minute: int | None = None  # Replicate: 600
     others_per_minute: int | None = None  # Replicate: 3000
-    openai_server: Literal["openai", "vllm", "sglang"] = "openai"  # whose behaviour `openai` has
+    openai_server: Literal["openai", "vllm", "sglang", "litellm"] = (
+        "openai"  # whose behaviour `openai` has
+    )
     injecting: bool = True  # False: no rate and no marker strikes
 
 

@@ -52,7 +52,7 @@ DEFAULT_RETRY_AFTER: Final = timedelta(seconds=10)  # after 429 without a time
 UNPAID: Final = timedelta(minutes=5)  # 402: the operator has to act first
 REFUSED_TOKEN: Final = timedelta(minutes=1)  # 401: the same, but a trial costs nothing
 
-_RESETS: Final = re.compile(r"(?:resets in ~?|available in )(\d{1,6}) ?s")
+_RESETS: Final = re.compile(r"(?:resets in ~?|available in |[Tt]ry again in )(\d{1,6}) ?s")
 _SECONDS: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _JSON: Final = {"accept": "application/json", "content-type": "application/json"}
 

@@ -1,7 +1,7 @@
 """The API of OpenAI and of the servers that are compatible with it: images, speech and videos.
 
-``Plan.openai_server`` chooses whose behaviour it has: that of OpenAI, of vLLM-Omni or of
-SGLang-Diffusion.
+``Plan.openai_server`` chooses whose behaviour it has: that of OpenAI, of vLLM-Omni, of
+SGLang-Diffusion, or of LiteLLM's proxy in front of OpenAI.
 """
 
 from typing import Final

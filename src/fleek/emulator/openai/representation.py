@@ -1,4 +1,4 @@
-"""Errors, images and videos in the forms of OpenAI, vLLM-Omni and SGLang-Diffusion.
+"""Errors, images and videos in the forms of OpenAI, vLLM-Omni, SGLang-Diffusion and LiteLLM.
 
 Sources: the types of the package `openai` 3.57.0, ``entrypoints/openai`` of `vllm-omni` 0.30.0 and
 of `sglang` 0.5.23.
@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from fleek.emulator.media import file_name, render
+from fleek.emulator.openai import litellm
 from fleek.emulator.plan import Plan
 from fleek.emulator.predictions import Prediction, file_urls, price_micros
 from fleek.emulator.responses import answer
@@ -28,6 +29,7 @@ STATUSES: Final = {
     "aborted": "failed",
 }
 BLOCKED: Final = "Your request was rejected by the safety system."
+UNPAID: Final = "You exceeded your current quota, please check your plan and billing details."
 
 
 def error(
@@ -35,15 +37,18 @@ def error(
 ) -> Response:
     """Return an error response."""
     headers = dict(headers or {})
-    if plan.openai_server != "openai":
+    if plan.openai_server in ("vllm", "sglang"):
         return answer({"detail": text}, status, headers)
     code = CODES.get(status)
     if status == 402:
-        status, code, headers = 429, "insufficient_quota", {"x-should-retry": "false"}
+        status, code, text = 429, "insufficient_quota", UNPAID
+        headers = {"x-should-retry": "false"}
     elif status == 422:
         status = 400
     if (after := headers.get("retry-after", "")).isdigit():
         headers["retry-after-ms"] = str(int(after) * 1000)
+    if plan.openai_server == "litellm":
+        return answer(litellm.wrapped(text, status), status, litellm.renamed(headers))
     return answer({"error": error_of(text, code, status)}, status, headers)
 
 
@@ -57,6 +62,8 @@ def failure(prediction: Prediction, plan: Plan) -> tuple[dict[str, Any], int]:
     """Return the body and the status of the response to a synchronous request that failed."""
     text = prediction.error or "the request was stopped"
     status = 400 if "nsfw" in prediction.traits else 500
+    if plan.openai_server == "litellm":
+        return litellm.wrapped(BLOCKED if status == 400 else text, status), status
     if plan.openai_server != "openai":
         return {"detail": text}, status
     if status == 400:
@@ -121,7 +128,9 @@ def present(
     }
     if prediction.done(now):
         body["usage"] = {"cost": price_micros(prediction, plan, now) / 1e6}
-    if plan.openai_server != "sglang":
+    if plan.openai_server == "litellm":
+        body["id"] = litellm.shown_id(prediction.id)
+    elif plan.openai_server != "sglang":
         body["prompt"] = prediction.input.get("prompt")
     return body
 

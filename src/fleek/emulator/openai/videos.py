@@ -11,6 +11,7 @@ from fleek.emulator.account import Account
 from fleek.emulator.create import Refused, create
 from fleek.emulator.create_responses import Reply
 from fleek.emulator.files import deliver_output
+from fleek.emulator.openai import litellm
 from fleek.emulator.openai.representation import NAME, PREFIX, failed_status
 from fleek.emulator.openai.synchronous import MODELS, order_of, read_fields
 from fleek.emulator.predictions import Prediction
@@ -65,6 +66,8 @@ def _deleted(account: Account, prediction: Prediction) -> bool:
 
 def _video(request: Request) -> Prediction | None:
     account: Account = request.app.state.account
+    if account.plan.openai_server == "litellm":
+        request.path_params["id"] = litellm.host_id(request.path_params["id"]) or ""
     prediction = sought(request, NAME)
     if prediction is None or prediction.extension != "mp4" or _deleted(account, prediction):
         return None
@@ -92,6 +95,8 @@ async def _get(request: Request) -> ASGIApp:
 
 async def _list(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
+    if account.plan.openai_server == "litellm":
+        return answer(litellm.refusal(litellm.NO_LIST, 400), 400)
     faults = draw(request, "list")
     if (response := await shared_faults(account, "list", faults)) is not None:
         return response
@@ -131,6 +136,8 @@ def _rows(request: Request, faults: dict[str, str]) -> list[dict[str, Any]]:
 
 async def _delete(request: Request) -> ASGIApp:
     account: Account = request.app.state.account
+    if account.plan.openai_server == "litellm":
+        return answer({"detail": "Method Not Allowed"}, 405)
     prediction = _video(request)
     if prediction is None:
         return missing()

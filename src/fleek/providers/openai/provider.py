@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, Literal
 
+import structlog
+
 from fleek import strict
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import NotFound, ProviderRejected, ProviderUnavailable
@@ -65,13 +67,26 @@ PATHS: Final[Mapping[Kind, str]] = {
 }
 EDITS: Final = "/images/edits"
 ANY: Final = {"accept": "*/*"}
+ONCE: Final = {"x-litellm-num-retries": "0"}
+"""Sent with each creation: else LiteLLM repeats what may have been paid for, twice by default."""
+
 COST_HEADER: Final = "x-litellm-response-cost"  # in US dollars
+REPEATING: Final = "x-litellm-version"
+"""A header of LiteLLM's own routes, behind which a client of OpenAI may repeat what was paid for."""
+
 MAX_COST: Final = 40  # characters
 MAX_READS: Final = 50  # of single videos in one poll
+NO_LIST: Final = frozenset({400, 404, 405, 501})  # LiteLLM: 400
 READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
 GONE_SECONDS: Final = 60.0  # how long an unknown video may become known again
 LOST_SECONDS: Final = 120.0  # how long another process may need to store a result
+
+log = structlog.get_logger(__name__)
+
+
+class NoList(ProviderUnavailable):
+    """The server cannot list videos, and will not be able to later."""
 
 
 class OpenAIProvider:
@@ -126,6 +141,7 @@ class OpenAIProvider:
             size=max_output_bytes, setting="OPENAI_MAX_OUTPUT_BYTES", whole=3600.0
         )
         self._clock = clock
+        self._has_warned = False
         self._results = Results(clock)
         self._missing = Missing(clock)
 
@@ -166,7 +182,7 @@ class OpenAIProvider:
                 content, headers = strict.dumps(body), {}
         except (TypeError, ValueError) as error:
             raise ProviderRejected(str(error), code="provider_bad_request") from error
-        return EDITS if edits else PATHS[kind], content, ANY | headers
+        return EDITS if edits else PATHS[kind], content, ANY | ONCE | headers
 
     async def upload(self, file: InputFile) -> str:
         """Return the file as a ``data:`` URI: it is sent with the request."""
@@ -198,7 +214,18 @@ class OpenAIProvider:
             metrics = {}
         if (cost := answer.headers.get(COST_HEADER)) is not None:
             metrics.setdefault("cost", one_line(cost, MAX_COST))
+        self._warn_once(answer)
         return self._results.keep(Prediction(id=new_id(), outcome=outcome, metrics=metrics))
+
+    def _warn_once(self, answer: Answer) -> None:
+        """Tell the operator of a gateway that may pay several times for one request."""
+        if REPEATING in answer.headers and not self._has_warned and not self._repeats:
+            self._has_warned = True
+            log.warning(
+                "gateway_may_repeat_requests",
+                gateway=f"LiteLLM {one_line(answer.headers[REPEATING], MAX_COST)}",
+                help="set OPENAI_BASE_URL to its pass-through, http://…/openai_passthrough/v1",
+            )
 
     def cost(self, prediction: Prediction) -> Micros | None:
         """Return the cost that the answer names: LiteLLM and other gateways add it, OpenAI does not."""
@@ -259,6 +286,8 @@ class OpenAIProvider:
         )
         with read_errors(NAME):
             answer = await self._api.get("/videos", params)
+            if after is None and answer.status in NO_LIST and is_json(answer):
+                raise NoList(f"{NAME} has no list of videos: {detail(answer)}")
             raise_for_read(answer, NAME)
             return answer
 
@@ -295,7 +324,7 @@ class OpenAIProvider:
             return video
         with read_errors(NAME):
             answer = await self._api.call("DELETE", f"/videos/{prediction_id}")
-            if answer.status == 404:
+            if answer.status in {404, 405, 501}:  # gone, or the server cannot stop a video
                 return None
             raise_for_read(answer, NAME)
         self._missing.removed(prediction_id)
@@ -318,12 +347,16 @@ class OpenAIProvider:
         Raises:
             ProviderUnavailable: The list could not be read.
         """
+        nothing = Found(prediction=None, complete=True, wiped=not self._repeats)
         if self._models.get(job.model) != "video":
-            return Found(prediction=None, complete=True, wiped=not self._repeats)
+            return nothing
         age, sendable = now - attempt.submitted_at, self._api.post_window
         search = Search(job, attempt, age, sendable, anonymous=self._repeats)
-        with read_errors(NAME):
-            return await search.run(self._page)
+        try:
+            with read_errors(NAME):
+                return await search.run(self._page)
+        except NoList:
+            return nothing
 
     async def history(
         self, job: Job, attempt: Attempt, *, since: datetime, now: datetime

@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 from math import isfinite
@@ -34,6 +35,22 @@ _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]{0,399}")
 _FIELD: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 _FLAGGED: Final = frozenset({"moderation_blocked", "content_policy_violation", "content_filter"})
 _UNPAID: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_HOSTS: Final = "llm_provider-"
+_WRAPPED: Final = "litellm."
+_WRAPPED_CODES: Final = (
+    (
+        re.compile(
+            r"safety system|ContentPolicyViolation|content_policy_violation|moderation_blocked"
+        ),
+        "content_filter",
+    ),
+    (
+        re.compile(r"insufficient_quota|exceeded your current quota|[Bb]illing.hard.limit"),
+        "insufficient_quota",
+    ),
+)
+"""What of the host's error is left in a text of LiteLLM, whose own code is the status."""
+
 _TRANSIENT: Final = re.compile(r"out of memory|overloaded|server_error|timed? ?out", re.IGNORECASE)
 _MEDIA_TYPE: Final = re.compile(r"[a-z]{1,20}/[a-z0-9.+-]{1,60}")
 
@@ -77,6 +94,7 @@ def _file_part(name: str, uri: str) -> bytes:
 
 def raise_for_start(answer: Answer) -> None:
     """Raise the error for the status of a response to a creation; see `raise_for_create`."""
+    answer = _unwrapped(answer)
     if 400 <= answer.status < 500:
         code = error_code(answer)
         if code in _FLAGGED:
@@ -87,17 +105,37 @@ def raise_for_start(answer: Answer) -> None:
     raise_for_create(answer, NAME)
 
 
+def _unwrapped(answer: Answer) -> Answer:
+    """Return an answer with the headers of the host itself, which LiteLLM renames when it reports an error."""
+    hosts = {
+        name.removeprefix(_HOSTS): value
+        for name, value in answer.headers.items()
+        if name.startswith(_HOSTS)
+    }
+    return replace(answer, headers={**hosts, **answer.headers}) if hosts else answer
+
+
 def error_code(answer: Answer) -> str | None:
-    """Return the code in ``{"error": {"code": …}}``."""
+    """Return the code in ``{"error": {"code": …}}``; of an error that LiteLLM passes on, the host's."""
     with suppress(Unreadable):
         error = answer.json().get("error")
-        code = error.get("code") if isinstance(error, dict) else None
+        if not isinstance(error, dict):
+            return None
+        code, message = error.get("code"), error.get("message")
+        if isinstance(message, str) and message.startswith(_WRAPPED):
+            codes = (code for pattern, code in _WRAPPED_CODES if pattern.search(message))
+            return next(codes, None)
         return code if isinstance(code, str) else None
     return None
 
 
 def is_stated(answer: Answer) -> bool:
-    """Whether a failure is stated by the API itself, not by a gateway before it."""
+    """Whether a failure is stated by the API itself, not by a gateway before it.
+
+    SGLang-Diffusion answers a failed image in plain text, as its framework does.
+    """
+    if answer.status == 500 and answer.body.strip() == b"Internal Server Error":
+        return True
     try:
         body = answer.json()
     except Unreadable:
