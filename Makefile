@@ -21,7 +21,7 @@ BOTH := not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WAITING := $(shell echo $$(($(CORES) * 5 / 2)))# processes of tests that wait for others most of their time
 CODE := src tests benchmarks scripts
-CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in))# official clients that tests run, each in its own environment
+CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in tests/providers/openai/proxy/*.in))# what tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
 .PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-both test-browser test-again test-all coverage chaos docs docs-site bench release lock clean

@@ -15,17 +15,17 @@ PASSED_ON: Final = ("PATH", "HOME", "SSL_CERT", "UV_", "XDG_")
 """How the names of variables begin that the package index may need."""
 
 
-def environment_of(client: str, folder: Path) -> Path:
+def environment_of(client: str, folder: Path, *, locks: Path = LOCKS) -> Path:
     """Return the Python of a client's environment in a folder that all processes of a run share.
 
-    It is made once. `client`: as its lock file is called, whose hashes are checked.
+    It is made once. `client`: as its lock file in `locks` is called, whose hashes are checked.
     """
     made, python = folder / f"{client}.made", folder / client / "bin" / "python"
     with (folder / f"{client}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
             _run("venv", "-q", "--clear", "--python", sys.executable, str(folder / client))
-            locked = str(LOCKS / f"{client}.lock")
+            locked = str(locks / f"{client}.lock")
             _run("pip", "install", "-q", "--python", str(python), "--require-hashes", "-r", locked)
             made.touch()
     return python

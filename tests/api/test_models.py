@@ -16,6 +16,7 @@ from fleek.domain.job import JobId, ModelName
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.providers.base import Schema
+from fleek.providers.placeholder import PlaceholderProvider, PlaceholderSettings
 
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 
@@ -267,6 +268,33 @@ async def test_a_model_of_the_catalogue_runs_without_a_prompt_if_its_entry_says_
     )
     assert len(job["route"]["alternatives"]) == 1
     assert refused.json()["errors"][0]["pointer"] == "/prompt"
+
+
+async def test_the_placeholder_stands_in_for_a_model_without_a_prompt(
+    rt: Runtime, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """It takes what the entry says: none here, and one for each other name."""
+    own = tmp_path / "models.toml"
+    own.write_text(UPSCALE)
+    settings = rt.settings.model_copy(update={"providers": ("placeholder",)})
+    placeholder: Any = PlaceholderProvider(PlaceholderSettings())
+    changed = replace(
+        rt,
+        settings=settings,
+        providers={"placeholder": placeholder},
+        catalogue=read_catalogue(own),
+    )
+    async with client_of(changed) as client:
+        parameters = (await client.get("/api/v1/models/upscale")).json()["parameters"]
+        accepted = await generate(client, model="upscale", prompt="")
+        forgotten = [
+            (await generate(client, model=name, prompt="")).status_code
+            for name in ("flux-schnell", "our-company/upscale", "fleek/placeholder")
+        ]
+
+    assert parameters["x-prompt"] == "none"
+    assert (accepted.status_code, accepted.json()["provider"]) == (201, "placeholder")
+    assert forgotten == [422, 422, 422]
 
 
 async def test_errors_name_the_parameters_of_the_request(both: httpx2.AsyncClient) -> None:

@@ -12,7 +12,7 @@ from fleek.api.deps import NEXT_LINK, RuntimeDep, StrictInt, link
 from fleek.api.errors import problems
 from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
-from fleek.domain.catalogue import CatalogueModel
+from fleek.domain.catalogue import STAND_IN, CatalogueModel
 from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import MODEL_NAME, Kind, ModelName
 from fleek.engine.runtime import Runtime
@@ -20,7 +20,6 @@ from fleek.providers.base import Model, Provider, SupportsModels
 from fleek.schemas import ModelRead, ModelRouteRead
 from fleek.schemas.filter import MAX_QUERY, Bool
 
-STAND_IN: Final = "placeholder"  # takes any name
 MAX_LISTED: Final = 1000
 
 LISTED: Final[dict[int | str, dict[str, Any]]] = {

@@ -31,6 +31,10 @@ FILES: Final = frozenset({"image", "mask"})
 """Common parameters that are never left out, whatever the caller allows."""
 
 PROMPT: Final = "prompt"
+
+STAND_IN: Final = "placeholder"
+"""The provider that takes any name, and so stands in for models whose providers are not open."""
+
 PROMPT_NOTE: Final = "x-prompt"
 """The member of a schema that says of a model that it can do without a prompt: ``optional``, or ``none``: it has none.
 

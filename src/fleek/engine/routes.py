@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from fleek.domain.catalogue import FILES, CatalogueRoute, translate
+from fleek.domain.catalogue import FILES, STAND_IN, CatalogueRoute, translate
 from fleek.domain.errors import FieldError, InvalidInput, NotFound, ProviderError
 from fleek.domain.inputs import MediaInput
 from fleek.domain.job import JobRequest, ModelName
@@ -31,6 +31,7 @@ class _Candidate:
     route: CatalogueRoute | None = None  # None: it was named as its provider names it
     elsewhere: str = ""  # the providers, not configured here, of a model of the catalogue
     needs_prompt: bool = False  # as its entry in the catalogue says, whatever its schema
+    spares_prompt: bool = False  # the same for a model that the placeholder stands in for
 
 
 async def find_route(rt: Runtime, request: JobRequest) -> tuple[Route, Routing | None]:
@@ -118,7 +119,8 @@ def _named(rt: Runtime, request: JobRequest, name: str, *, pointer: str) -> list
     chosen = provider or request.provider or rt.settings.provider
     provider_of(rt, chosen, pointer=pointer if provider else "/provider")
     elsewhere = ", ".join(dict.fromkeys(route.provider for route in routes))
-    return [_Candidate(pointer, chosen, ModelName(own), elsewhere=elsewhere)]
+    spared = entry is not None and entry.prompt is not None and chosen == STAND_IN
+    return [_Candidate(pointer, chosen, ModelName(own), elsewhere=elsewhere, spares_prompt=spared)]
 
 
 def split_provider(name: str) -> tuple[str | None, str]:
@@ -234,7 +236,8 @@ def _check_prompt(request: JobRequest, schema: Schema | None, candidate: _Candid
     Raises:
         InvalidInput: It does.
     """
-    if not request.prompt and (candidate.needs_prompt or needs_prompt(schema)):
+    needed = candidate.needs_prompt or (needs_prompt(schema) and not candidate.spares_prompt)
+    if needed and not request.prompt:
         raise InvalidInput("the model needs a prompt", errors=[NO_PROMPT])
 
 

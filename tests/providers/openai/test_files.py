@@ -52,6 +52,23 @@ async def test_an_image_with_files_is_an_edit(
     assert isinstance(made.outcome, Succeeded)
 
 
+async def test_a_mask_has_the_name_that_the_server_knows(
+    provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
+) -> None:
+    """VLLM-Omni 0.30.0 reads `mask_image`, and ignores `mask` without a word."""
+    emulator.replan(openai_server="vllm")
+    image, mask = [await uri_of(provider, tmp_path, name) for name in ("cat", "mask")]
+    job = a_job("a hat", model="acme/painter", image=image, mask_image=mask)
+
+    await provider.start(job, with_files(job))
+
+    schema = await provider.schema(job.model)
+    (sold,) = emulator.account.predictions
+    assert sold.input["mask_image"] == digest("mask")
+    assert schema is not None
+    assert schema["properties"]["mask_image"]["format"] == "uri"  # references of it are files
+
+
 async def test_several_images_are_parts_with_one_name(
     provider: OpenAIProvider, emulator: Emulator, tmp_path: Path
 ) -> None:

@@ -190,7 +190,7 @@ async def test_waiting_times_are_found(
 
 
 @pytest.mark.parametrize("passes_through", [True, False])
-async def test_an_operator_is_told_that_the_proxy_repeats(
+async def test_a_gateway_that_repeats_requests_is_logged(
     behind: OpenAIProvider, proxy: Proxy, *, passes_through: bool
 ) -> None:
     """Its own routes have a client that sends images again whatever it is told; its pass-through does not."""

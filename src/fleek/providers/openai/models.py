@@ -25,6 +25,8 @@ SCHEMAS: Final[Mapping[Kind, Schema]] = {
             "moderation": {"type": "string"},
             "image": {"anyOf": [FILE, {"type": "array", "items": FILE, "minItems": 1}]},
             "mask": FILE,
+            "mask_image": FILE | {"description": "what vLLM-Omni calls the mask"},
+            "reference_image": FILE | {"description": "of vLLM-Omni"},
             "stream": WHOLE,
         },
     },

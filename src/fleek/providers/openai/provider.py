@@ -224,7 +224,7 @@ class OpenAIProvider:
             log.warning(
                 "gateway_may_repeat_requests",
                 gateway=f"LiteLLM {one_line(answer.headers[REPEATING], MAX_COST)}",
-                help="set OPENAI_BASE_URL to its pass-through, http://…/openai_passthrough/v1",
+                advice="set OPENAI_BASE_URL to its pass-through, http://…/openai_passthrough/v1",
             )
 
     def cost(self, prediction: Prediction) -> Micros | None:
