@@ -12,6 +12,7 @@ from chaos.rig import Rig, rigged
 from chaos.storm import SETTINGS, Storm, run
 from chaos.sweep import REFUSED, Leg, plan, run_leg
 from chaos.test_storm import PATIENT
+from service_process import until
 
 KILLS: Final = ("start.send", "start.sent", "waiting.write", "predicted.write", "reconcile.adopt")
 CODES: Final = REFUSED | {"provider_bad_request"}  # a refusal has another status here
@@ -55,7 +56,10 @@ def test_a_short_storm_costs_nothing(host: OpenAIHost, tmp_path: Path) -> None:
 def crash_after_response(rig: Rig) -> None:
     """Kill a process between the response to an image and its record, and start the next one."""
     process = rig.launch(FLEEK_FAILPOINTS="start.sent=kill@1")
-    rig.http.post("/api/v1/generate", json={"prompt": "a cat"}).raise_for_status()
+    job = {"prompt": "a cat"}
+    until(  # a busy machine refuses it for a while
+        lambda: rig.http.post("/api/v1/generate", json=job).status_code == 201, why=process.tail
+    )
     process.wait()
     rig.launch()
     rig.quiesce()
