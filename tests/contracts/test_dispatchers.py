@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
-from fleek.dispatch.base import Dispatcher, Handler, HandsOver, Task
+from fleek.dispatch.base import Dispatcher, Handler, HandsOver, SendsMany, Task
 from fleek.domain.job import JobId
 
 SECONDS = 60  # the longest duration of any step; no test waits for time to pass
@@ -302,3 +302,23 @@ async def test_an_id_that_is_handed_over_is_handled(dispatcher: Dispatcher) -> N
 
     assert (before, taken) == (False, [True, False])
     assert recorder.handled == {"start": [a_job(1)], "collect": [a_job(2)]}
+
+
+async def test_every_id_of_a_message_arrives(dispatcher: Dispatcher) -> None:
+    """Also if there are fewer slots than ids: those wait, or are sent back, and are lost neither way."""
+    if not isinstance(dispatcher, SendsMany):
+        await dispatcher.check()  # optional: without it, every id has its own message
+        return
+    recorder = Recorder(hold=True)
+    job_ids = [a_job(number) for number in range(3 * dispatcher.most_ids)]
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=2):
+        for number in range(0, len(job_ids), dispatcher.most_ids):
+            batch = job_ids[number : number + dispatcher.most_ids]
+            await dispatcher.enqueue_many("start", batch)
+        await recorder.count(2)
+        recorder.release()
+        await recorder.count(len(job_ids))
+
+    assert set(recorder.handled["start"]) == set(job_ids)
+    assert recorder.most["start"] == 2

@@ -1,12 +1,13 @@
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
 
-from fleek.dispatch.base import Handler, Reported, UnknownJob
+from fleek.dispatch.base import Handler, Reported, Task, UnknownJob
 from fleek.dispatch.bridge import DROPPED, Bridge, Closed, job_id_of
 from fleek.domain.job import JobId
 
@@ -222,3 +223,179 @@ async def test_a_failure_of_a_handed_over_id_stops_nothing() -> None:
         await asyncio.wait_for(waiting, LIMIT)
 
     assert gate.jobs == [B]
+
+
+async def test_a_message_ends_with_the_last_of_its_ids() -> None:
+    """They run side by side: a slow one holds up no other."""
+    slow, quick = Gate(), Gate()
+
+    async def handle(job_id: JobId) -> None:
+        await (slow if job_id == A else quick)(job_id)
+
+    async with running(Bridge(), start=handle, collect=handle, concurrency=3) as receive:
+        waiting = receive("start", A, B, C)
+        await quick.came(2)
+        quick.open()
+        await slow.came(1)
+        before = waiting.done()
+
+        slow.open()
+        await asyncio.wait_for(waiting, LIMIT)
+
+    assert not before
+
+
+async def test_an_unknown_id_does_not_spoil_its_message() -> None:
+    """The other jobs are started; the thread gets the error, for the broker's monitor."""
+    gate = Gate()
+
+    async def handle(job_id: JobId) -> None:
+        await (miss if job_id == A else gate)(job_id)
+
+    async with running(Bridge(), start=handle, collect=gate, concurrency=3) as receive:
+        waiting = receive("start", A, B, C)
+        await gate.came(2)
+        gate.open()
+        with pytest.raises(UnknownJob):
+            await asyncio.wait_for(waiting, LIMIT)
+
+    assert sorted(gate.jobs) == [B, C]
+
+
+async def test_a_message_that_is_delivered_twice_at_once_runs_each_id_once() -> None:
+    """Ids that wait already are not queued again; both threads end."""
+    gate = Gate()
+    async with running(Bridge(), start=gate, collect=gate, concurrency=1) as receive:
+        first = receive("start", A, B)
+        await gate.came(1)
+        second = receive("start", B, C)
+        gate.open()
+        await asyncio.wait_for(asyncio.gather(first, second), LIMIT)
+
+    assert sorted(gate.jobs) == [A, B, C]
+
+
+async def test_stopping_in_the_middle_of_a_message_gives_it_back() -> None:
+    """One of its ids has ended: it does nothing when it is delivered again."""
+    slow = Gate()
+
+    async def handle(job_id: JobId) -> None:
+        if job_id == A:
+            await slow(job_id)
+
+    async with running(Bridge(), start=handle, collect=handle, concurrency=2) as receive:
+        waiting = receive("start", A, B)
+        await slow.came(1)
+
+    with pytest.raises(Closed):
+        await asyncio.wait_for(waiting, LIMIT)
+
+
+async def test_ids_without_a_slot_are_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have a slot; those that have begun go on here."""
+    monkeypatch.setattr("fleek.dispatch.bridge.SLOT_SECONDS", 0.0)
+    bridge, gate, sent = Bridge(), Gate(), asyncio.Queue[Sequence[JobId]]()
+    loop = asyncio.get_running_loop()
+
+    def send_back(_task: Task, job_ids: Sequence[JobId]) -> None:
+        loop.call_soon_threadsafe(sent.put_nowait, job_ids)
+
+    bridge.send_back = send_back
+    async with running(bridge, start=gate, collect=gate, concurrency=1) as receive:
+        waiting = receive("start", A, B, C)
+        returned = await asyncio.wait_for(sent.get(), LIMIT)
+        gate.open()
+        await asyncio.wait_for(waiting, LIMIT)
+
+    assert sorted(returned) == [B, C]
+    assert gate.jobs == [A]
+
+
+async def test_a_broker_that_takes_nothing_back_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`admit` dispatches those ids again."""
+    monkeypatch.setattr("fleek.dispatch.bridge.SLOT_SECONDS", 0.0)
+    bridge, gate, tried = Bridge(), Gate(), threading.Event()
+
+    def refuse_all(_task: Task, _job_ids: Sequence[JobId]) -> None:
+        tried.set()
+        raise OSError("the broker is away")
+
+    bridge.send_back = refuse_all
+    async with running(bridge, start=gate, collect=gate, concurrency=1) as receive:
+        first = receive("start", A, B)
+        await asyncio.to_thread(tried.wait, LIMIT)
+        gate.open()
+        await asyncio.wait_for(first, LIMIT)
+        await asyncio.wait_for(receive("start", C), LIMIT)
+
+    assert gate.jobs == [A, C]
+
+
+async def test_a_worker_without_a_free_slot_fetches_nothing() -> None:
+    """It hears of the next free slot; messages on their way count."""
+    bridge, gate, room = Bridge(), Gate(), asyncio.Event()
+    bridge.on_room = room.set
+    async with running(bridge, start=gate, collect=gate, concurrency=2) as receive:
+        before = bridge.has_room()
+        bridge.expect(2)
+        on_its_way = bridge.has_room()
+        waiting = receive("start", A, B)
+        await gate.came(2)
+        full = bridge.has_room()
+
+        gate.open()
+        await asyncio.wait_for(room.wait(), LIMIT)
+        await asyncio.wait_for(waiting, LIMIT)
+        after = bridge.has_room()
+
+    assert (before, on_its_way, full, after) == (True, False, False, True)
+
+
+async def test_a_message_that_never_arrives_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator may revoke it. The worker would otherwise fetch nothing more."""
+    monkeypatch.setattr("fleek.dispatch.bridge.COMING_SECONDS", -1.0)
+    bridge, gate = Bridge(), Gate()
+    async with running(bridge, start=gate, collect=gate, concurrency=1):
+        bridge.expect(1)
+        room = bridge.has_room()
+
+    assert room
+
+
+async def test_a_job_may_wait_in_a_worker_that_is_alone() -> None:
+    """No other worker has a slot sooner."""
+    bridge, gate = Bridge(), Gate()
+    async with running(bridge, start=gate, collect=gate, concurrency=2):
+        for job_id in (A, B):
+            assert bridge.hand_over("collect", job_id, wait=True)
+        await gate.came(1)
+        gate.open()
+        await gate.came(2)
+
+    assert gate.jobs == [A, B]
+
+
+async def test_an_id_of_two_messages_is_sent_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has begun for one of them, and waits for the other."""
+    monkeypatch.setattr("fleek.dispatch.bridge.SLOT_SECONDS", 0.0)
+    bridge, gate, sent = Bridge(), Gate(), asyncio.Queue[Sequence[JobId]]()
+    loop = asyncio.get_running_loop()
+
+    def send_back(_task: Task, job_ids: Sequence[JobId]) -> None:
+        loop.call_soon_threadsafe(sent.put_nowait, job_ids)
+
+    bridge.send_back = send_back
+    async with running(bridge, start=gate, collect=gate, concurrency=1) as receive:
+        first = receive("start", A, B)
+        await gate.came(1)
+        returned = [*await asyncio.wait_for(sent.get(), LIMIT)]
+        second = receive("start", *gate.jobs)
+        returned += await asyncio.wait_for(sent.get(), LIMIT)
+        await asyncio.wait_for(second, LIMIT)
+        gate.open()
+        await asyncio.wait_for(first, LIMIT)
+
+    assert sorted(returned) == [A, B]
+    assert len(gate.jobs) == 1

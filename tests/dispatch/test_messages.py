@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from kombu import Message
 
+from fleek.dispatch.bridge import MOST_IDS
 from fleek.dispatch.celery.application import NAMES
 from fleek.dispatch.celery.consumer import fault_of as fault_of_celery
 from fleek.dispatch.celery.transport import is_envelope
@@ -50,6 +51,7 @@ def celery(body: Any, *, kind: str = "application/json", **headers: Any) -> str 
 def test_celery_accepts_messages_of_fleek() -> None:
     """The check must not drop valid messages."""
     assert celery([[JOB], {}, {"callbacks": None, "chain": None}]) is None
+    assert celery([[JOB] * MOST_IDS, {}, {}]) is None
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,10 @@ def test_celery_accepts_messages_of_fleek() -> None:
         pytest.param([[JOB], {}, {}], {"id": None}, "wrong_shape", id="no id"),
         pytest.param([[JOB], {}, {}], {"eta": "2100-01-01"}, "wrong_shape", id="later"),
         pytest.param([["7"], {}, {}], {}, "wrong_shape", id="foreign id"),
+        pytest.param([[JOB, "7"], {}, {}], {}, "wrong_shape", id="garbage among ids"),
+        pytest.param([[JOB] * (MOST_IDS + 1), {}, {}], {}, "wrong_shape", id="too many"),
+        pytest.param([[], {}, {}], {}, "wrong_shape", id="no id in it"),
+        pytest.param([{"0": JOB}, {}, {}], {}, "wrong_shape", id="no list"),
         pytest.param([[JOB], {"x": 1}, {}], {}, "wrong_shape", id="more words"),
         pytest.param([[JOB], {}, {"callbacks": [1]}], {}, "wrong_shape", id="callbacks"),
         pytest.param({"args": [JOB]}, {}, "wrong_shape", id="first protocol"),
@@ -107,7 +113,9 @@ def test_kombu_drops_other_messages(change: dict[str, Any]) -> None:
 
 def test_dramatiq_accepts_messages_of_fleek() -> None:
     """The check must not drop valid messages."""
-    assert fault_of_dramatiq(json.dumps(DRAMATIQ).encode(), "start") is None
+    for number in (1, MOST_IDS):
+        message = {**DRAMATIQ, "args": [JOB] * number}
+        assert fault_of_dramatiq(json.dumps(message).encode(), "start") is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,10 @@ def test_dramatiq_accepts_messages_of_fleek() -> None:
         ({"actor_name": "os.system"}, "unknown_task"),
         ({"actor_name": []}, "unknown_task"),
         ({"args": ["7"]}, "wrong_shape"),
-        ({"args": [JOB, JOB]}, "wrong_shape"),
+        ({"args": [JOB, "7"]}, "wrong_shape"),
+        ({"args": [JOB] * (MOST_IDS + 1)}, "wrong_shape"),
+        ({"args": []}, "wrong_shape"),
+        ({"args": JOB}, "wrong_shape"),
         ({"kwargs": {"x": 1}}, "wrong_shape"),
         ({"options": {}}, "wrong_shape"),
         ({"options": {"redis_message_id": "r", "eta": 1}}, "wrong_shape"),

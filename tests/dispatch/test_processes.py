@@ -108,6 +108,32 @@ def test_a_stopped_worker_leaves_its_jobs_to_the_next(
         assert all(is_ours(line) for line in second.log.read_text().splitlines())
 
 
+UNACKNOWLEDGED: Final = {"celery": "unacked", "dramatiq": "fleek:start.msgs"}
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "moment"), [("celery", "start.sent"), ("dramatiq", "start.send")]
+)
+def test_a_worker_killed_in_the_middle_of_a_message_loses_none_of_its_jobs(
+    tmp_path: Path, postgres: Postgres, redis: RedisServer, dispatch: str, moment: str
+) -> None:
+    """Some of its ids are claimed, one is paid for or about to be, and some have not begun."""
+    with serving(tmp_path, postgres, redis, dispatch) as service:
+        service.serve("--no-worker")
+        accepted = service.submit_many(WAVE, parameters=SMALL)
+        first = service.start("worker", FLEEK_FAILPOINTS=f"{moment}=kill@3")
+        first.wait()
+        messages = int(redis.command("HLEN", UNACKNOWLEDGED[dispatch])[1:])
+        second = service.start("worker")
+        try:
+            service.settle(seconds=SETTLE)
+        finally:
+            second.stop()
+
+        assert 0 < messages < WAVE
+        assert_each_once(service, accepted)
+
+
 def dispatcher(service: Service) -> str:
     """Return the status of the dispatcher's health check."""
     checks = service.http.get("/health/detailed").json()["checks"]

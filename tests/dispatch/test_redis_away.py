@@ -28,9 +28,9 @@ class Held(Bridge):
         self.came = threading.Semaphore(0)
         self.let_go = threading.Event()
 
-    def receive(self, task: Task, job_id: JobId) -> None:
+    def receive(self, task: Task, *job_ids: JobId) -> None:
         """Block the thread."""
-        assert (task, job_id) == ("start", JOB)
+        assert (task, job_ids) == ("start", (JOB,))
         self.came.release()
         self.let_go.wait(LIMIT)
 
@@ -54,7 +54,7 @@ def test_a_task_that_ends_during_an_outage_frees_its_thread(
     """Dramatiq would repeat the acknowledgement forever, and a stopped worker would not end."""
     worker = Worker(broker, worker_timeout=100, worker_threads=2)
     worker.start()
-    broker.send("start", JOB)
+    broker.send("start", [JOB])
     assert held.came.acquire(timeout=LIMIT)
     own_redis.stop()
     for thread in worker.workers:
@@ -76,7 +76,7 @@ def test_an_outage_of_redis_is_logged_once_and_ends(
         own_redis.stop()
         away = [broker.do_fetch("start", 1), broker.do_fetch("start", 1)]
         own_redis.start()
-        broker.send("start", JOB)
+        broker.send("start", [JOB])
         back = broker.do_fetch("start", 1)
 
     assert (away, len(back)) == ([[], []], 1)

@@ -138,11 +138,11 @@ async def test_an_unanswered_dispatch_is_repeated(rt: Runtime) -> None:
     job = await submit(rt, a_request())
     nudges = Dispatches("start")
     wanted = {job.id: job.run_at}
-    await nudges.send(rt, wanted, most=4)
+    await nudges.send(rt, wanted, most=4, running=())
     run_at, sent = nudges._sent[job.id]
     nudges._sent[job.id] = (run_at, sent - REPEAT_SECONDS - 1)
 
-    await nudges.send(rt, wanted, most=4)
+    await nudges.send(rt, wanted, most=4, running=())
 
     assert dispatched.sent == [("start", job.id)] * 2
 
@@ -153,9 +153,9 @@ async def test_a_job_released_at_once_is_dispatched_at_once(rt: Runtime) -> None
     rt = replace(rt, dispatcher=dispatched)
     job = await submit(rt, a_request())
     nudges = Dispatches("start")
-    await nudges.send(rt, {job.id: job.run_at}, most=4)
+    await nudges.send(rt, {job.id: job.run_at}, most=4, running=())
 
-    await nudges.send(rt, {job.id: job.run_at + timedelta(milliseconds=2)}, most=4)
+    await nudges.send(rt, {job.id: job.run_at + timedelta(milliseconds=2)}, most=4, running=())
 
     assert dispatched.sent == [("start", job.id)] * 2
 

@@ -1,20 +1,26 @@
 """What is dispatched once a prediction has ended: within this process, or by one message."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
+
 from fakes import Clock, a_request
+from fleek import __version__
 from fleek.dispatch.base import Task
-from fleek.domain.job import Job, JobId
+from fleek.domain.errors import DispatcherUnavailable
+from fleek.domain.job import Job, JobId, WorkerId
 from fleek.engine.admit import Admission
-from fleek.engine.dispatches import REPEAT_SECONDS, Dispatches, OwnShare
+from fleek.engine.dispatches import REPEAT_SECONDS, Dispatches, OwnShare, ids_per_message
 from fleek.engine.recover import expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
 from fleek.store import jobs
+from fleek.store.workers import Worker
 
 
 class Recording:
@@ -29,9 +35,9 @@ class Recording:
         """Record an id."""
         self.sent.append((task, job_id))
 
-    def hand_over(self, task: Task, job_id: JobId) -> bool:
-        """Record an id, if there is a slot for it."""
-        if len(self.handed_over) == self.slots:
+    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
+        """Record an id, if there is a slot for it or it may wait."""
+        if len(self.handed_over) == self.slots and not wait:
             return False
         self.handed_over.append((task, job_id))
         return True
@@ -65,15 +71,19 @@ async def test_a_concluded_job_is_collected_in_this_process(rt: Runtime, clock: 
     assert dispatcher.sent == []
 
 
-async def test_a_job_without_a_free_slot_is_sent(rt: Runtime, clock: Clock) -> None:
+async def test_a_job_without_a_free_slot_is_sent(
+    rt: Runtime, clock: Clock, second_worker: Callable[[], Runtime]
+) -> None:
     """It must not wait here while another worker has one."""
-    dispatcher = Recording(slots=1)
+    await second_worker().lease.register()
+    dispatcher = Recording(slots=0)
+    sharing = with_dispatcher(rt, dispatcher)
+    await expire_dead_workers(sharing)
 
-    waiting = await conclude_jobs(with_dispatcher(rt, dispatcher), clock, 2)
+    waiting = await conclude_jobs(sharing, clock, 2)
 
-    handed_over, sent = dispatcher.handed_over, dispatcher.sent
-    assert {*handed_over, *sent} == {("collect", job.id) for job in waiting}
-    assert (len(handed_over), len(sent)) == (1, 1)
+    assert set(dispatcher.sent) == {("collect", job.id) for job in waiting}
+    assert dispatcher.handed_over == []
 
 
 async def test_each_worker_gets_its_share(
@@ -126,3 +136,80 @@ async def test_records_of_long_ago_are_dropped(clock: Clock) -> None:
     collects.record(new, clock())
 
     assert collects.outstanding == [new]
+
+
+class Batching(Recording):
+    """A dispatcher that records messages with several ids."""
+
+    most_ids = 8
+
+    def __init__(self) -> None:
+        super().__init__(slots=0)
+        self.batches: list[list[JobId]] = []
+        self.away = False
+
+    async def enqueue_many(self, _task: Task, job_ids: Sequence[JobId]) -> None:
+        """Record them, or be unavailable."""
+        if self.away:
+            raise DispatcherUnavailable("no broker")
+        self.batches.append(list(job_ids))
+
+
+def workers_of(*versions: str, slots: int = 64) -> list[Worker]:
+    """Return workers of these releases."""
+    now = datetime(2027, 1, 1, tzinfo=UTC)
+    return [
+        Worker(
+            id=WorkerId(UUID(int=number)),
+            host="here",
+            pid=number,
+            version=version,
+            slots=slots,
+            started_at=now,
+            heartbeat_at=now,
+        )
+        for number, version in enumerate(versions, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("running", "number", "size"),
+    [
+        pytest.param(workers_of(__version__), 1, 1, id="one"),
+        pytest.param(workers_of(__version__), 5, 5, id="few, one worker"),
+        pytest.param(workers_of(__version__), 100, 8, id="many"),
+        pytest.param(workers_of(*[__version__] * 4), 4, 1, id="as many as workers"),
+        pytest.param(workers_of(*[__version__] * 4), 10, 3, id="few, four workers"),
+        pytest.param(workers_of(__version__, slots=16), 100, 2, id="small workers"),
+        pytest.param(workers_of(__version__, slots=4), 100, 1, id="tiny workers"),
+        pytest.param(workers_of(__version__, "0.1.0"), 100, 1, id="an earlier release"),
+        pytest.param(workers_of(__version__, "999.0.0"), 100, 1, id="a later release"),
+        pytest.param([], 100, 1, id="no worker"),
+    ],
+)
+def test_a_message_has_few_ids_while_few_are_due(
+    running: list[Worker], number: int, size: int
+) -> None:
+    """No worker is idle while another has several; each release understands what it may get."""
+    batching, plain = Batching(), Recording(slots=0)
+
+    assert ids_per_message(batching, running, number) == size  # type: ignore[arg-type]  # likewise
+    assert ids_per_message(plain, running, number) == 1  # type: ignore[arg-type]  # likewise
+
+
+async def test_many_due_jobs_are_sent_in_few_messages(rt: Runtime) -> None:
+    """In the order of dispatch; what could not be sent is sent in the next turn."""
+    wanted = {JobId(UUID(int=number)): rt.now() for number in range(20)}
+    batching = Batching()
+    sending = with_dispatcher(rt, batching)
+    starts, running = Dispatches("start"), workers_of(__version__)
+    batching.away = True
+    nothing = await starts.send(sending, wanted, most=64, running=running)
+    batching.away = False
+
+    everything = await starts.send(sending, wanted, most=64, running=running)
+    again = await starts.send(sending, wanted, most=64, running=running)
+
+    assert (nothing, everything, again) == (0, 20, 0)
+    assert [len(batch) for batch in batching.batches] == [8, 8, 4]
+    assert [one for batch in batching.batches for one in batch] == list(wanted)

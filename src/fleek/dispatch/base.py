@@ -56,11 +56,28 @@ class Dispatcher(Protocol):
 
 
 @runtime_checkable
+class SendsMany(Protocol):
+    """A dispatcher whose messages can carry several ids."""
+
+    most_ids: int  # in one message
+
+    async def enqueue_many(self, task: Task, job_ids: Sequence[JobId]) -> None:
+        """Queue this task for up to `most_ids` jobs, in one message.
+
+        A worker of an earlier release understands messages with one id only.
+
+        Raises:
+            DispatcherUnavailable: None of them could be sent; the caller dispatches them again later.
+        """
+        ...
+
+
+@runtime_checkable
 class HandsOver(Protocol):
     """A dispatcher that can give an id to a handler of its own process, without a broker."""
 
-    def hand_over(self, task: Task, job_id: JobId) -> bool:
-        """Run this task here if a slot is free now; False: it was not queued.
+    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
+        """Run this task here, if a slot is free now or it may `wait`; False: it was not queued.
 
         Call it on the event loop of the handlers.
         """

@@ -1,11 +1,13 @@
 """The bridge between a broker library's threads and the event loop: handlers, and blocking calls."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Mapping
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -21,6 +23,12 @@ from fleek.domain.text import without_credentials
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 SHOWN: Final = 200  # characters of a dropped message in the log
+MOST_IDS: Final = 8  # of a message: with more, little is won, and more wait if a worker crashes
+SLOT_SECONDS: Final = 0.5  # that an id waits for a slot while other workers may have one
+COMING_SECONDS: Final = 1.0  # from the fetch of a message to its thread, at most
+
+SendBack = Callable[[Task, Sequence[JobId]], None]
+"""Sends ids to any worker; blocks. Raises any error of the broker's library."""
 
 DROPPED: Final = Counter(
     "fleek_dropped_messages",
@@ -37,20 +45,48 @@ class Closed(Exception):
     """This worker has not started or is stopping; another worker should get the id."""
 
 
+@dataclass(eq=False, slots=True)
+class _Delivery:
+    """A received message, whose thread waits for the end of its ids."""
+
+    task: Task
+    job_ids: tuple[JobId, ...]
+    done: Future[None] = field(default_factory=Future)
+    left: set[JobId] = field(default_factory=set)  # not ended yet
+    failure: BaseException | None = None  # of the handler that failed last
+
+    def leave(self, job_id: JobId, failure: BaseException | None = None) -> None:
+        """Take note of the end of an id; the last one releases the thread."""
+        self.left.discard(job_id)
+        if not isinstance(self.failure, Closed):  # with it, the message is delivered again
+            self.failure = failure or self.failure
+        if not self.left:
+            _end(self.done, self.failure)
+
+
 class Bridge:
     """Passes ids from `receive`, in threads, to the handlers of `run`, in its event loop.
 
-    A thread waits until the handler of its id has ended, so that a worker receives no more ids
+    A thread waits until the handlers of its ids have ended, so that a worker receives no more ids
     than it can handle. One exception: if all slots for collecting are in use, the id waits in
     memory, and its thread can receive ids to be started. The number of waiting ids is limited by
     `admit`, as in the embedded dispatcher; they are lost with the process.
+
+    A message has up to `MOST_IDS`. `has_room` tells the library when to fetch another; ids that find no
+    slot within `SLOT_SECONDS` all the same are sent back, for other workers.
     """
 
     def __init__(self) -> None:
-        self._slots = EmbeddedDispatcher()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: defaultdict[tuple[Task, JobId], list[Future[None]]] = defaultdict(list)
-        self._held: set[Future[None]] = set()  # awaited by threads
+        self._slots = self._new_slots()
+        self._waiting: defaultdict[tuple[Task, JobId], list[_Delivery]] = defaultdict(list)
+        self._held: set[_Delivery] = set()  # awaited by threads
+        self._coming = deque[
+            tuple[float, int]
+        ]()  # messages on their way: since when, how many ids
+        self._refused = False  # whether `has_room` said no since a slot was free
+        self.send_back: SendBack | None = None  # None: ids wait until a slot is free
+        self.on_room: Callable[[], None] = lambda: None  # called once there is room again
 
     async def run(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Handle ids until cancelled; releases all waiting threads at the end.
@@ -68,9 +104,10 @@ class Bridge:
             await self._slots.consume(wrapped, concurrency=concurrency)
         finally:
             self._loop = None
-            self._slots = EmbeddedDispatcher()
-            for waiting in list(self._held):
-                _end(waiting, Closed("this worker is stopping"))
+            self._slots = self._new_slots()
+            self._waiting.clear()
+            for delivery in list(self._held):
+                _end(delivery.done, Closed("this worker is stopping"))
 
     @asynccontextmanager
     async def running(
@@ -91,30 +128,50 @@ class Bridge:
             task.cancel()
             await asyncio.wait([task])
 
-    def receive(self, task: Task, job_id: JobId) -> None:
-        """Run a task and return at its end; call it from any thread but the event loop's.
+    def receive(self, task: Task, *job_ids: JobId) -> None:
+        """Run a task for each id and return at their end; call it from any thread but the event loop's.
 
         Raises:
-            Closed: It was not begun or not completed, as this worker is stopping.
+            Closed: Some were not begun or not completed, as this worker is stopping.
             UnknownJob: There is no such job; already counted.
-            Exception: Any exception of the handler.
+            Exception: Any exception of a handler.
         """
         loop = self._loop
         if loop is None:
             raise Closed("no handler is running")
-        done = Future[None]()
+        delivery = _Delivery(task, job_ids)
         try:
-            loop.call_soon_threadsafe(self._take, task, job_id, done)
+            loop.call_soon_threadsafe(self._take, delivery)
         except RuntimeError as error:
             raise Closed("the event loop has ended") from error
-        done.result()
+        delivery.done.result()
 
-    def hand_over(self, task: Task, job_id: JobId) -> bool:
-        """Run a task without a message if a slot is free; False: it was not queued.
+    def expect(self, ids: int) -> None:
+        """Take note of a message that was fetched, and that a thread will `receive`. Thread-safe."""
+        self._coming.append((time.monotonic(), ids))
+
+    def has_room(self) -> bool:
+        """Whether another message should be fetched; if not, `on_room` follows. Thread-safe.
+
+        A message on its way counts for a second: the library may have dropped it.
+        """
+        oldest = time.monotonic() - COMING_SECONDS
+        while self._coming and self._coming[0][0] < oldest:
+            with suppress(IndexError):  # another thread has removed it
+                self._coming.popleft()
+        coming = sum(ids for _, ids in tuple(self._coming))
+        room = self._loop is None or self._slots.free() > coming
+        self._refused = self._refused or not room
+        return room
+
+    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
+        """Run a task without a message if a slot is free, or it may wait; False: it was not queued.
 
         Call it on an event loop; on any but the handlers' it returns False.
         """
-        if self._loop is not asyncio.get_running_loop() or not self._slots.has_slot(task):
+        if self._loop is not asyncio.get_running_loop():
+            return False
+        if not (wait or self._slots.has_slot(task)):
             return False
         self._slots.put(task, job_id)
         return True
@@ -124,21 +181,63 @@ class Bridge:
         DROPPED.labels(reason).inc()
         log.warning("message_dropped", reason=reason, message=repr(message)[:SHOWN])
 
-    def _take(self, task: Task, job_id: JobId, done: Future[None]) -> None:
+    def _new_slots(self) -> EmbeddedDispatcher:
+        slots = EmbeddedDispatcher()
+        slots.on_free = self._slot_freed
+        return slots
+
+    def _slot_freed(self) -> None:
+        if self._refused:
+            self._refused = False
+            self.on_room()
+
+    def _take(self, delivery: _Delivery) -> None:
+        with suppress(IndexError):  # not every library says what it expects
+            self._coming.popleft()
         if self._loop is None:
-            _end(done, Closed("this worker is stopping"))
+            _end(delivery.done, Closed("this worker is stopping"))
             return
-        self._slots.put(task, job_id)
-        if task == "collect" and self._slots.waits(task, job_id):
-            _end(done)
-            return
-        self._held.add(done)
-        done.add_done_callback(self._held.discard)
-        self._waiting[task, job_id].append(done)
+        task = delivery.task
+        delivery.left.update(delivery.job_ids)
+        self._held.add(delivery)
+        delivery.done.add_done_callback(lambda _: self._held.discard(delivery))
+        for job_id in delivery.job_ids:
+            self._slots.put(task, job_id)
+            if task == "collect" and self._slots.waits(task, job_id):
+                delivery.leave(job_id)
+            else:
+                self._waiting[task, job_id].append(delivery)
+        if self.send_back is not None and any(
+            self._slots.waits(task, one) for one in delivery.left
+        ):
+            self._loop.call_later(SLOT_SECONDS, self._return, delivery)
+
+    def _return(self, delivery: _Delivery) -> None:
+        """Send the ids of a message back that still wait for a slot."""
+        task, returned = delivery.task, list[JobId]()
+        waiting = [one for one in delivery.left if delivery in self._waiting.get((task, one), ())]
+        for job_id in waiting:
+            deliveries = self._waiting[task, job_id]
+            deliveries.remove(delivery)
+            if not deliveries:  # another message does not wait for it, too
+                del self._waiting[task, job_id]
+                self._slots.withdraw(task, job_id)
+                returned.append(job_id)
+        if returned and self._loop is not None and self.send_back is not None:
+            self._loop.run_in_executor(None, self._send_back, self.send_back, task, returned)
+        for job_id in waiting:
+            delivery.leave(job_id)
+
+    def _send_back(self, send: "SendBack", task: Task, job_ids: Sequence[JobId]) -> None:
+        try:
+            send(task, job_ids)
+        except Exception as error:  # noqa: BLE001 - of any library; `admit` dispatches them again
+            reason = without_credentials(str(error))
+            log.warning("dispatch_failed", jobs=len(job_ids), reason=reason)
 
     async def _handle(self, task: Task, handler: Handler, job_id: JobId) -> None:
         """Run a task and pass its result to the waiting threads."""
-        threads = self._waiting.pop((task, job_id), [])
+        deliveries = self._waiting.pop((task, job_id), [])
         failure: BaseException | None = None
         try:
             await handler(job_id)
@@ -150,11 +249,11 @@ class Bridge:
             raise
         except Exception as error:
             failure = error
-            if not threads:
+            if not deliveries:
                 raise
         finally:
-            for waiting in threads:
-                _end(waiting, failure)
+            for delivery in deliveries:
+                delivery.leave(job_id, failure)
 
 
 OF_PROCESS: Final[ContextVar[Bridge]] = ContextVar("bridge")
@@ -178,6 +277,14 @@ def job_id_of(value: object) -> JobId | None:
     except ValueError:
         return None
     return JobId(job_id) if str(job_id) == value else None
+
+
+def job_ids_of(values: object) -> tuple[JobId, ...] | None:
+    """Return the job ids of a message; None unless there are 1 to `MOST_IDS`, each in canonical form."""
+    if not isinstance(values, list) or not 1 <= len(values) <= MOST_IDS:
+        return None
+    job_ids = [job_id_of(value) for value in values]
+    return None if None in job_ids else tuple(one for one in job_ids if one is not None)
 
 
 def _end(waiting: Future[None], error: BaseException | None = None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -42,6 +42,7 @@ class EmbeddedDispatcher:
         self._queues: dict[Task, OrderedDict[JobId, None]] = {t: OrderedDict() for t in TASKS}
         self._turns = deque(TASKS)  # round-robin: the latest served task is at the end
         self._consumer: _Consumer | None = None
+        self.on_free: Callable[[], None] = lambda: None  # called when a slot stays free
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Queue this task; never waits."""
@@ -90,6 +91,23 @@ class EmbeddedDispatcher:
             and consumer.running[task] < consumer.limits[task]
         )
 
+    def free(self) -> int:
+        """Return how many further ids could begin now; negative if some wait to be started.
+
+        Ids that wait to be collected are not counted: half of the slots are for others.
+        """
+        if self._consumer is None:
+            return 0
+        running = self._consumer.running.total()
+        return self._consumer.concurrency - running - len(self._queues["start"])
+
+    def withdraw(self, task: Task, job_id: JobId) -> bool:
+        """Remove an id that waits for a slot; False: it does not wait."""
+        if job_id not in self._queues[task]:
+            return False
+        del self._queues[task][job_id]
+        return True
+
     def waits(self, task: Task, job_id: JobId) -> bool:
         """Whether this id waits for a slot."""
         return job_id in self._queues[task]
@@ -129,6 +147,7 @@ class EmbeddedDispatcher:
             finally:
                 consumer.running[task] -= 1
             picked = self._pick(consumer)
+        self.on_free()
 
 
 async def _handle(handler: Handler, task: Task, job_id: JobId) -> None:

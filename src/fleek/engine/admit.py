@@ -75,17 +75,22 @@ class Admission:
     async def turn(self) -> timedelta:
         """Dispatch due starts and collects; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
-        slots = sum(worker.slots for worker in await workers.running(rt.db))
+        running = await workers.running(rt.db)
+        slots = sum(worker.slots for worker in running)
         most = OUTSTANDING_PER_SLOT * slots
         due = await self._due(now, limit=most + 1)
         dispatched = await self._starts.send(
-            rt, _run_times(due), most=most, may=lambda job_id: self._allows(due[job_id])
+            rt,
+            _run_times(due),
+            most=most,
+            running=running,
+            may=lambda job_id: self._allows(due[job_id]),
         )
         ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
-        dispatched += await self._collects.send(rt, ready, most=most)
+        dispatched += await self._collects.send(rt, ready, most=most, running=running)
         few = max(slots // RECOLLECTS, 1)
         again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
-        dispatched += await self._recollects.send(rt, again, most=few)
+        dispatched += await self._recollects.send(rt, again, most=few, running=running)
         refused = self._limiter.refused or self._tenants.refused
         if dispatched or (len(due) > most and not refused):
             return BUSY

@@ -1,22 +1,24 @@
 """Dispatch ids to workers: by a message, or within this process."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from fleek import failpoints
-from fleek.dispatch.base import HandsOver, Task
+from fleek import __version__, failpoints
+from fleek.dispatch.base import Dispatcher, HandsOver, SendsMany, Task
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Job, JobId
+from fleek.store.workers import Worker
 
 if TYPE_CHECKING:
     from fleek.engine.runtime import Runtime
 
 REPEAT_SECONDS: Final = 30.0  # before an id that was not claimed is dispatched again
+SLOTS_PER_ID: Final = 8  # of the smallest worker, per id in a message
 
 log = structlog.get_logger(__name__)
 
@@ -66,25 +68,51 @@ class Dispatches:
         wanted: Mapping[JobId, datetime],
         *,
         most: int,
+        running: Sequence[Worker],
         may: Callable[[JobId], bool] = lambda _: True,
     ) -> int:
         """Dispatch jobs until `most` are outstanding; returns how many were dispatched now.
 
         `wanted` holds the `run_at` of each job, in the order of dispatch. `may` is called in this
-        order, and only for jobs that are dispatched if it returns True.
+        order, and only for jobs that are dispatched if it returns True. `running`: all workers.
         """
         self.note(wanted)
         fresh = filter(may, (job_id for job_id in wanted if job_id not in self._sent))
         chosen = list(islice(fresh, max(most - len(self._sent), 0)))
-        for number, job_id in enumerate(chosen):
+        size = ids_per_message(rt.dispatcher, running, len(chosen))
+        for number in range(0, len(chosen), size):
+            job_ids = chosen[number : number + size]
             try:
                 failpoints.hit("admit.dispatch")
-                await rt.dispatcher.enqueue(self._task, job_id)
+                await self._send(rt, job_ids)
             except DispatcherUnavailable as error:
-                log.warning("dispatch_failed", job_id=str(job_id), reason=str(error))
+                log.warning("dispatch_failed", job_ids=list(map(str, job_ids)), reason=str(error))
                 return number
-            self._sent[job_id] = (wanted[job_id], time.monotonic())
+            sent = time.monotonic()
+            self._sent.update({job_id: (wanted[job_id], sent) for job_id in job_ids})
         return len(chosen)
+
+    async def _send(self, rt: "Runtime", job_ids: Sequence[JobId]) -> None:
+        if len(job_ids) > 1 and isinstance(rt.dispatcher, SendsMany):
+            await rt.dispatcher.enqueue_many(self._task, job_ids)
+            return
+        for job_id in job_ids:
+            await rt.dispatcher.enqueue(self._task, job_id)
+
+
+def ids_per_message(dispatcher: Dispatcher, running: Sequence[Worker], number: int) -> int:
+    """Return how many of so many ids are sent in one message.
+
+    Few ids are spread over all workers, so that none is idle while another has several. A message
+    never fills more than an eighth of a worker's slots. While releases are mixed during an upgrade,
+    it has one id, which every release understands.
+    """
+    mixed = any(worker.version != __version__ for worker in running)
+    if mixed or not running or not isinstance(dispatcher, SendsMany):
+        return 1
+    share = -(-number // len(running))
+    eighth = min(worker.slots for worker in running) // SLOTS_PER_ID
+    return max(min(share, eighth, dispatcher.most_ids), 1)
 
 
 class OwnShare:
@@ -122,4 +150,8 @@ async def dispatch_collect(rt: "Runtime", job: Job) -> None:
 
 
 def _hand_over(rt: "Runtime", job: Job) -> bool:
-    return isinstance(rt.dispatcher, HandsOver) and rt.dispatcher.hand_over("collect", job.id)
+    alone = not rt.own_share.others  # no other worker has a slot sooner
+    dispatcher = rt.dispatcher
+    return isinstance(dispatcher, HandsOver) and dispatcher.hand_over(
+        "collect", job.id, wait=alone
+    )

@@ -6,15 +6,16 @@ Celery's worker command is ``celery -A fleek.dispatch.celery worker --pool threa
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Caller, bridge_of_process
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, MOST_IDS, Caller, bridge_of_process
 from fleek.dispatch.celery.application import (
     CelerySettings,
     FleekCelery,
     declare,
+    holds_back,
     make_app,
     send,
 )
@@ -32,6 +33,7 @@ class CeleryDispatcher:
         self._sender = Caller("celery-send", Exception)  # the errors depend on the broker
         self._checker = Caller("celery-check", Exception)
         self.figures = [DROPPED]
+        self.most_ids = MOST_IDS if holds_back(self._app) else 1
 
     def prepare(self) -> None:
         """Import the broker's library, which takes seconds, before the first call."""
@@ -41,11 +43,15 @@ class CeleryDispatcher:
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Publish the id; returns when the broker has it."""
-        await self._sender.call(send, self._app, task, job_id)
+        await self.enqueue_many(task, [job_id])
 
-    def hand_over(self, task: Task, job_id: JobId) -> bool:
-        """Run the task in this process, if a slot is free now."""
-        return self._bridge.hand_over(task, job_id)
+    async def enqueue_many(self, task: Task, job_ids: Sequence[JobId]) -> None:
+        """Publish ids in one message; returns when the broker has it."""
+        await self._sender.call(send, self._app, task, job_ids)
+
+    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
+        """Run the task in this process, if a slot is free now or it may wait."""
+        return self._bridge.hand_over(task, job_id, wait=wait)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Celery's worker in threads of this process; only one at a time.

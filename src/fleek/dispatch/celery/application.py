@@ -4,7 +4,8 @@ Source: https://docs.celeryq.dev/en/stable/userguide/configuration.html
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -82,6 +83,29 @@ class DropRecorder:
         return "counted"
 
 
+class RoomReader:
+    """Whether a worker should fetch another message; likewise."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+
+    def __call__(self) -> bool:
+        """Return whether the worker has a free slot."""
+        return self._bridge.has_room()
+
+    def __json__(self) -> str:
+        """Return its representation in `celery inspect conf` and Flower."""
+        return "by slots"
+
+
+def holds_back(app: FleekCelery) -> bool:
+    """Whether workers fetch a message only if they have a free slot; else a message has one id.
+
+    Other brokers push messages to workers, and count messages, not ids.
+    """
+    return app.conf.broker_transport is not None
+
+
 def make_app(
     settings: CelerySettings, bridge: Bridge, *, patience: float = WORK_SECONDS
 ) -> FleekCelery:
@@ -97,6 +121,7 @@ def make_app(
     app.conf.update(_conf(settings.broker))
     app.conf.broker_transport_options = {
         "on_drop": DropRecorder(bridge),
+        "has_room": RoomReader(bridge),
         "visibility_timeout": 1200,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
@@ -107,18 +132,20 @@ def make_app(
         "socket_timeout": patience,
     }
     _load_transport(app)
+    if holds_back(app):
+        bridge.send_back = partial(send, app)
     for task in TASKS:
         app.task(_receiver(bridge, task), name=NAMES[task], shared=False, throws=(Reported,))
     return app
 
 
-def send(app: FleekCelery, task: Task, job_id: JobId) -> None:
-    """Publish an id; blocks until the broker has it.
+def send(app: FleekCelery, task: Task, job_ids: Sequence[JobId]) -> None:
+    """Publish up to `MOST_IDS` ids in one message; blocks until the broker has it.
 
     Raises:
         Exception: Any error of the broker's library.
     """
-    app.send_task(NAMES[task], args=[str(job_id)], queue=NAMES[task], ignore_result=True)
+    app.send_task(NAMES[task], args=list(map(str, job_ids)), queue=NAMES[task], ignore_result=True)
 
 
 def declare(app: FleekCelery) -> None:
@@ -146,11 +173,11 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _receiver(bridge: Bridge, task: Task) -> Callable[[str], None]:
-    def receive(job_id: str) -> None:
-        """Handle an id, validated by the consumer, in a thread of Celery's pool."""
+def _receiver(bridge: Bridge, task: Task) -> Callable[..., None]:
+    def receive(*job_ids: str) -> None:
+        """Handle ids, validated by the consumer, in a thread of Celery's pool."""
         try:
-            bridge.receive(task, JobId(UUID(job_id)))
+            bridge.receive(task, *(JobId(UUID(job_id)) for job_id in job_ids))
         except Closed as error:
             raise Reject(error, requeue=True) from None  # another worker should get it
         except UnknownJob as error:

@@ -3,12 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from kombu import Message
+from kombu.asynchronous import Hub
 
-from fleek.dispatch.bridge import job_id_of
+from fleek.dispatch.bridge import job_ids_of
 from fleek.dispatch.celery.application import NAMES
 
 JSON: Final = "application/json"
@@ -25,6 +27,11 @@ class Consumer(CeleryConsumer):
         super().on_connection_error_after_connected(exc)
         time.sleep(REFUSED_SECONDS)
 
+    def register_with_event_loop(self, hub: Hub) -> None:
+        """Let a slot that becomes free wake the loop, which then fetches the next message."""
+        super().register_with_event_loop(hub)
+        self.app.bridge.on_room = partial(hub.call_soon, _look_again)
+
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], None]:
         """Return the handler of messages."""
         handle = super().create_task_handler(*args, **kwargs)
@@ -32,12 +39,17 @@ class Consumer(CeleryConsumer):
         def receive(message: Message) -> None:
             fault = fault_of(message, names=NAMES.values())
             if fault is None:
+                self.app.bridge.expect(len(message.decode()[0]))
                 handle(message)
             else:
                 self.app.bridge.record_dropped(fault, message.body)
                 message.ack_log_error(logger, self.connection_errors)
 
         return receive
+
+
+def _look_again() -> None:
+    """Do nothing: the loop looks for messages in each of its turns."""
 
 
 def fault_of(message: Message, *, names: Collection[str]) -> str | None:
@@ -58,7 +70,7 @@ def fault_of(message: Message, *, names: Collection[str]) -> str | None:
 
 def _is_ours(headers: dict[str, Any], payload: object) -> bool:
     match payload:
-        case [[job_id], dict(words), dict(embedded)] if job_id_of(job_id) is not None:
+        case [job_ids, dict(words), dict(embedded)] if job_ids_of(job_ids) is not None:
             plain = not words and not any(embedded.values())
             timely = all(headers.get(name) is None for name in ("eta", "expires"))
             return plain and timely and isinstance(headers.get("id"), str)

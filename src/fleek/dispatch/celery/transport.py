@@ -22,6 +22,19 @@ class QoS(redis.QoS):
     next connection, or `admit` dispatches the id again, and the job's row decides.
     """
 
+    def can_consume(self) -> bool:
+        """Whether to ask for another message, or to read one that was asked for.
+
+        A worker without a free slot asks for none: another one may have a slot.
+        """
+        can: bool = super().can_consume()
+        if not can or self._cut_off():
+            return can
+        options = self.channel.connection.client.transport_options
+        has_room: Callable[[], bool] | None = options.get("has_room")
+        asked = bool(self.channel._in_poll)  # noqa: SLF001 - kombu has no other word for it
+        return asked or has_room is None or has_room()
+
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message."""
         if self._cut_off():

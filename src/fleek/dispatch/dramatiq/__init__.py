@@ -4,14 +4,14 @@ Dramatiq's worker command is ``dramatiq fleek.dispatch.dramatiq --processes 1 --
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import redis
 from dramatiq import Worker, set_broker
 
 from fleek.dispatch.base import Dispatcher, Handler, Task
-from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, Caller, bridge_of_process
+from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, MOST_IDS, Caller, bridge_of_process
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.dispatch.dramatiq.dramatiq_cli import (
     IDLE_MS,
@@ -30,6 +30,8 @@ __all__ = ["DramatiqDispatcher", "connect", "run_worker"]
 class DramatiqDispatcher:
     """Calls Redis in separate threads: an unreachable one never blocks the event loop."""
 
+    most_ids = MOST_IDS
+
     def __init__(self, settings: DramatiqSettings) -> None:
         self._settings = settings
         self._bridge = bridge_of_process()
@@ -40,11 +42,15 @@ class DramatiqDispatcher:
 
     async def enqueue(self, task: Task, job_id: JobId) -> None:
         """Publish the id; returns when Redis has it."""
-        await self._sender.call(self._broker.send, task, job_id)
+        await self.enqueue_many(task, [job_id])
 
-    def hand_over(self, task: Task, job_id: JobId) -> bool:
-        """Run the task in this process, if a slot is free now."""
-        return self._bridge.hand_over(task, job_id)
+    async def enqueue_many(self, task: Task, job_ids: Sequence[JobId]) -> None:
+        """Publish ids in one message; returns when Redis has it."""
+        await self._sender.call(self._broker.send, task, job_ids)
+
+    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
+        """Run the task in this process, if a slot is free now or it may wait."""
+        return self._bridge.hand_over(task, job_id, wait=wait)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Dramatiq's worker in threads of this process.

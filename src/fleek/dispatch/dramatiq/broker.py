@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, cast
+from uuid import UUID
 
 import redis
 import structlog
@@ -21,7 +22,7 @@ from redis.retry import Retry
 
 from fleek.dispatch.address import RedisAddress, with_password
 from fleek.dispatch.base import Reported, Task, UnknownJob
-from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_id_of
+from fleek.dispatch.bridge import TASKS, Bridge, Closed, job_ids_of
 from fleek.domain.errors import ConfigurationError
 from fleek.domain.job import JobId
 from fleek.environment import SOURCE, Secret
@@ -83,6 +84,7 @@ class FleekBroker(RedisBroker):
             maintenance_chance=MAINTENANCE,
         )
         self.bridge = bridge
+        bridge.send_back = self.send
         self._away: set[str] = set()  # queues that cannot be read now
         for task in TASKS:
             self._receive(task)
@@ -95,7 +97,13 @@ class FleekBroker(RedisBroker):
             self.emit_after("declare_queue", queue_name)
 
     def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
-        """Fetch valid messages and drop others. Empty while Redis is unreachable or refuses."""
+        """Fetch valid messages and drop others, if there are free slots.
+
+        Empty while Redis is unreachable or refuses.
+        """
+        if not self.bridge.has_room():
+            return []
+        number = 1  # the next is fetched at once, if there is still room
         try:
             fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
             good = self._ours(queue_name, fetched)
@@ -138,21 +146,21 @@ class FleekBroker(RedisBroker):
         for data in fetched:
             fault = fault_of(data, queue_name)
             if fault is None and data is not None:
+                self.bridge.expect(len(json.loads(data)["args"]))
                 good.append(data)
             else:
                 self.bridge.record_dropped(fault or "wrong_shape", data)
                 self._forget(queue_name, data)
         return good
 
-    def send(self, task: Task, job_id: JobId) -> None:
-        """Publish an id; blocks until Redis has it.
+    def send(self, task: Task, job_ids: Sequence[JobId]) -> None:
+        """Publish up to `MOST_IDS` ids in one message; blocks until Redis has it.
 
         Raises:
             redis.RedisError: Redis refuses it or is unreachable.
         """
-        self.enqueue(
-            Message(queue_name=task, actor_name=task, args=(str(job_id),), kwargs={}, options={})
-        )
+        args = tuple(map(str, job_ids))
+        self.enqueue(Message(queue_name=task, actor_name=task, args=args, kwargs={}, options={}))
 
     def probe(self) -> None:
         """Check a write.
@@ -169,15 +177,14 @@ class FleekBroker(RedisBroker):
     def _receive(self, task: Task) -> None:
         """Register a task for workers."""
 
-        def receive(job_id: str) -> None:
-            """Handle an id, validated by `do_fetch`, in one of Dramatiq's threads."""
-            known_id = job_id_of(job_id)
-            assert known_id is not None
+        def receive(*values: str) -> None:
+            """Handle ids, validated by `do_fetch`, in one of Dramatiq's threads."""
+            job_ids = [JobId(UUID(value)) for value in values]
             try:
-                self.bridge.receive(task, known_id)
+                self.bridge.receive(task, *job_ids)
             except Closed:
-                with suppress(redis.RedisError):  # `admit` dispatches it again
-                    self.send(task, known_id)  # another worker should get it
+                with suppress(redis.RedisError):  # `admit` dispatches them again
+                    self.send(task, job_ids)  # another worker should get them
             except (Reported, UnknownJob):
                 pass  # already logged; Dramatiq would keep the message for a week
 
@@ -210,12 +217,12 @@ def fault_of(data: bytes | None, queue_name: str) -> str | None:
         case {
             "queue_name": str(queue),
             "actor_name": str(actor),
-            "args": [job_id],
+            "args": job_ids,
             "kwargs": dict(words),
             "options": {"redis_message_id": str(), **others},
             "message_id": str(),
             "message_timestamp": int(),
         }:
-            named = job_id_of(job_id) is not None and queue == actor == queue_name
+            named = job_ids_of(job_ids) is not None and queue == actor == queue_name
             return None if named and not words and not others else "wrong_shape"
     return "wrong_shape"
