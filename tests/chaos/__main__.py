@@ -20,6 +20,8 @@ from chaos.host import HOSTS, Host
 from chaos.rig import rigged
 from chaos.storm import SETTINGS, Outcome, Storm, run
 from chaos.sweep import Leg, all_legs, plan, run_legs
+from fleek.registry import dispatchers
+from redisserver import RedisServer
 
 HUNG: Final = {"several": {"ATTEMPT_TIMEOUT": "8"}}  # of which some predictions never end
 SILENT: Final = ("openai", "comfyui")  # send no callbacks
@@ -45,6 +47,20 @@ def database(kind: str) -> Generator[dict[str, str]]:
             yield {"DATABASE_URL": url}
     finally:
         services.close()
+
+
+@contextmanager
+def broker(dispatch: str) -> Generator[dict[str, str]]:
+    """Return the settings of a dispatcher, with an empty Redis of its own if it needs one."""
+    if dispatch == "embedded":
+        yield {}
+        return
+    server = RedisServer()
+    server.start()
+    try:
+        yield {"DISPATCH": dispatch, "REDIS_URL": server.url()}
+    finally:
+        server.stop()
 
 
 def sweep(chosen: argparse.Namespace) -> bool:
@@ -104,8 +120,11 @@ def storm(chosen: argparse.Namespace) -> bool:
     try:
         with (
             database(chosen.database) as extra,
+            broker(chosen.dispatch) as dispatch,
             rigged(
-                folder, host, **SETTINGS, **extra, **extras, **HUNG.get(chosen.provider, {})
+                folder,
+                host,
+                **(SETTINGS | extra | dispatch | extras | HUNG.get(chosen.provider, {})),
             ) as rig,
         ):
             outcome = run(rig, wanted)
@@ -165,6 +184,7 @@ def main() -> int:
     parser.add_argument("--wild", action="store_true", help="predictions fail, callers cancel")
     parser.add_argument("--one", action="store_true", help="one process, not an API and workers")
     parser.add_argument("--provider", choices=HOSTS, default="replicate", help="of storms")
+    parser.add_argument("--dispatch", choices=dispatchers(), default="embedded", help="of storms")
     parser.add_argument("--polling", action="store_true", help="the provider sends no callbacks")
     parser.add_argument("--signed", action="store_true", help="outputs are signed with C2PA")
     parser.add_argument(

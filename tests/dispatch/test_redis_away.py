@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
 from uuid import UUID
@@ -15,6 +16,7 @@ from fleek.dispatch.bridge import Bridge
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.domain.job import JobId
 from redisserver import RedisServer
+from service_process import until
 
 JOB: Final = JobId(UUID(int=7))
 LIMIT: Final = 30.0  # seconds; more than four times what is needed
@@ -81,3 +83,35 @@ def test_an_outage_of_redis_is_logged_once_and_ends(
 
     assert (away, len(back)) == ([[], []], 1)
     assert [one["event"] for one in lines] == ["broker_unreachable", "broker_reconnected"]
+
+
+def test_an_idle_worker_waits_for_a_message_at_redis(
+    broker: FleekBroker, own_redis: RedisServer
+) -> None:
+    """It would otherwise ask ten times a second, and get the message late all the same."""
+
+    def fetch() -> list[bytes]:
+        while not (found := broker.do_fetch("start", 1)):
+            pass  # the library asks again, too
+        return found
+
+    with ThreadPoolExecutor(1) as thread:
+        fetching = thread.submit(fetch)
+        until(lambda: b"cmd=blmove" in own_redis.command("CLIENT", "LIST"), why=lambda: "no wait")
+        broker.send("start", [JOB])
+
+        assert len(fetching.result(LIMIT)) == 1
+
+
+def test_a_redis_that_cannot_be_watched_is_polled(
+    broker: FleekBroker, own_redis: RedisServer
+) -> None:
+    """One before 6.2 does not know the command."""
+    own_redis.command("ACL", "SETUSER", "default", "-blmove")
+    with capture_logs() as lines:
+        empty = [broker.do_fetch("start", 1), broker.do_fetch("start", 1)]
+        broker.send("start", [JOB])
+        full = broker.do_fetch("start", 1)
+
+    assert (empty, len(full)) == ([[], []], 1)
+    assert [one["event"] for one in lines] == ["broker_polled"]

@@ -29,7 +29,8 @@ from fleek.environment import SOURCE, Secret
 
 NAMESPACE: Final = "fleek"
 HEARTBEAT_MS: Final = 60_000  # without a heartbeat for so long, messages return to their queue
-WORK_SECONDS: Final = 3.0  # for a response to a worker, which never blocks at Redis for messages
+WORK_SECONDS: Final = 3.0  # for a response to a worker
+WAIT_SECONDS: Final = 1  # at Redis for a message; a worker that stops waits as long at most
 AWAY_SECONDS: Final = 1.0  # between two attempts while Redis is unreachable
 MAINTENANCE: Final = 50_000  # of a million commands, how many check the heartbeats
 FIELDS: Final = frozenset(
@@ -86,6 +87,7 @@ class FleekBroker(RedisBroker):
         self.bridge = bridge
         bridge.send_back = self.send
         self._away: set[str] = set()  # queues that cannot be read now
+        self._watches = True  # whether Redis lets an idle worker wait for a message
         for task in TASKS:
             self._receive(task)
 
@@ -96,16 +98,18 @@ class FleekBroker(RedisBroker):
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
-    def do_fetch(self, queue_name: str, number: int) -> list[bytes]:
-        """Fetch valid messages and drop others, if there are free slots.
+    def do_fetch(self, queue_name: str, _number: int) -> list[bytes]:
+        """Fetch a valid message and drop invalid ones, if there are free slots.
 
-        Empty while Redis is unreachable or refuses.
+        One at a time, as each has several ids; the next follows at once if there is still room. Waits
+        for a message, see `WAIT_SECONDS`. Empty while Redis is unreachable or refuses.
         """
         if not self.bridge.has_room():
             return []
-        number = 1  # the next is fetched at once, if there is still room
         try:
-            fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, number)
+            fetched: list[bytes | None] = self._dispatch("fetch")(queue_name, 1)
+            if not fetched and self._awaits_message(queue_name) and self.bridge.has_room():
+                fetched = self._dispatch("fetch")(queue_name, 1)
             good = self._ours(queue_name, fetched)
         except redis.RedisError as error:
             if queue_name not in self._away:
@@ -117,6 +121,26 @@ class FleekBroker(RedisBroker):
             self._away.discard(queue_name)
             log.info("broker_reconnected", queue=queue_name)
         return good
+
+    def _awaits_message(self, queue_name: str) -> bool:
+        """Wait at Redis until the queue has a message; False if it has none for `WAIT_SECONDS`.
+
+        The first message is moved to where it is, which is how a list is watched without removing
+        anything. A Redis before 6.2, or one whose rules refuse the command, is asked again and again
+        instead, by the library.
+
+        Raises:
+            redis.RedisError: Redis is unreachable.
+        """
+        if not self._watches:
+            return False
+        queue = f"{NAMESPACE}:{queue_name}"
+        try:
+            return self.client.blmove(queue, queue, WAIT_SECONDS, "LEFT", "LEFT") is not None
+        except redis.ResponseError as error:
+            self._watches = False
+            log.info("broker_polled", reason=str(error))
+            return False
 
     def do_ack(self, queue_name: str, *ids: str) -> None:
         """Acknowledge messages."""
