@@ -1,8 +1,8 @@
 """The order of a run: tests that take long begin early, on each of its processes.
 
 A run ends when its last test ends. No test that waits for most of a minute may begin when the other
-processes have nothing left to do. Nor do all of these run at once: between them, tests that need
-the processor use it.
+processes have nothing left to do. Nor do all of these run at once: every second process begins with
+others, and between them, tests that need the processor use it.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,8 @@ def longest_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.I
         size = left // (processes - number)
         left -= size
         own = long[number::processes]
-        parts.append(_mixed(own, [*islice(others, max(size - len(own), 0))]))
+        filling = [*islice(others, max(size - len(own), 0))]
+        parts.append(_mixed(own, filling, waits=number % 2 == 1))
     return [*chain.from_iterable(parts), *others]
 
 
@@ -47,9 +48,13 @@ def _place(item: pytest.Item) -> int:
     return next((place for place, name in enumerate(LONG) if name in used), len(LONG))
 
 
-def _mixed(long: Sequence[pytest.Item], others: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Begin with the longest test, and put some of the others after each."""
+def _mixed(
+    long: Sequence[pytest.Item], others: Sequence[pytest.Item], *, waits: bool
+) -> list[pytest.Item]:
+    """Begin with the longest test, or with some of the others, and put as many after each."""
     between = int(len(others) * EARLY / max(len(long), 1))
     rest = iter(others)
-    order = [one for item in long for one in (item, *islice(rest, between))]
+    order = [*islice(rest, between * waits)]
+    for item in long:
+        order += (item, *islice(rest, between))
     return [*order, *rest]

@@ -37,6 +37,11 @@ SERVICE: Final = (
     *("fleek.front.protocol", "fleek.store.migrate", "fleek.store.postgres"),
     *("fleek.dispatch.embedded", "fleek.storage.local"),
     *("fleek.providers.placeholder", "fleek.providers.replicate"),
+    # what a process imports when it opens its database, migrates it, paints and answers
+    *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
+    *("alembic.command", "alembic.context", "alembic.op", "mako.template"),
+    *("fleek.providers.placeholder.art", "fleek.providers.placeholder.over", "pydantic.v1"),
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
 )
 IMPORTED: Final[Mapping[str, Sequence[str]]] = {
     "fleek": SERVICE,

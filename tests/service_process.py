@@ -24,7 +24,10 @@ from process_template import inherited
 
 PATIENCE: Final = 120.0  # seconds
 SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is painted fastest
-LOOK_SECONDS: Final = 0.02  # between two polls of a condition
+LOOK_SECONDS: Final = 0.02  # between the first two polls of a condition
+LATER_SECONDS: Final = 0.1  # between later ones; a request costs the service and the test a few ms
+SLOWER: Final = 1.2  # each pause is longer than the one before by this factor
+HEARTBEAT_SECONDS: Final = "1"  # with 0.2, an idle process uses a tenth of a core; so, a sixtieth
 
 PAID_FOR: Final = (  # an attempt counts as paid for unless it is known not to be
     "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
@@ -40,7 +43,7 @@ def until(
     look_seconds: float = LOOK_SECONDS,
     why: Callable[[], str],
 ) -> None:
-    """Wait until a condition is met; `look_seconds` between two polls.
+    """Wait until a condition is met; `look_seconds` between the first two polls, later longer.
 
     Raises:
         AssertionError: The condition is not met in time; with the result of `why`.
@@ -49,6 +52,7 @@ def until(
     while not met():
         assert time.monotonic() < deadline, why()
         time.sleep(look_seconds)
+        look_seconds = min(look_seconds * SLOWER, max(look_seconds, LATER_SECONDS))
 
 
 class Process:
@@ -127,7 +131,7 @@ class Service:
         self.folder = folder
         self.port = free_port()
         quiet = {
-            "HEARTBEAT_SECONDS": "0.2",
+            "HEARTBEAT_SECONDS": HEARTBEAT_SECONDS,
             "MAKE_THUMBNAILS": "false",
         }  # no second process for a job
         self.env = {"API_PORT": str(self.port), **quiet, **settings}
