@@ -21,6 +21,7 @@ from benchmarks.api import busy, requests
 from benchmarks.databases import Databases, opened
 from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row, Scale
 from benchmarks.jobs import counts, crowd, jobs
+from benchmarks.latency import latency
 from benchmarks.start import start
 
 SHORTEST: Final = 5.0  # seconds of a measure
@@ -34,11 +35,20 @@ MEASURES: Final[dict[str, Measure]] = {
     "requests": requests,
     "busy": busy,
     "jobs": jobs,
+    "latency": latency,
     "counts": counts,
     "crowd": crowd,
     "start": start,
 }
-WEIGHTS: Final = {"requests": 2, "busy": 3, "jobs": 9, "counts": 2, "crowd": 2, "start": 2}
+WEIGHTS: Final = {
+    "requests": 2,
+    "busy": 3,
+    "jobs": 9,
+    "latency": 3,
+    "counts": 2,
+    "crowd": 2,
+    "start": 2,
+}
 """Of the time that is left."""
 
 

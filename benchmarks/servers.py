@@ -152,13 +152,19 @@ def service(
     env: Mapping[str, str],
     *options: str,
     workers: int = 0,
+    callbacks: bool = False,
     program: tuple[str, ...] = ("fleek",),
 ) -> Generator[Server]:
-    """Run ``fleek serve`` on a database, in a folder of its own; perhaps with workers beside it."""
+    """Run ``fleek serve`` on a database, in a folder of its own; perhaps with workers beside it.
+
+    `callbacks`: the provider is given the service's address for them.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
         port = free_port()
         settings = {"API_PORT": str(port), "DATABASE_URL": database_url}
+        if callbacks:
+            settings["PUBLIC_URL"] = f"http://{HOST}:{port}"
         settings |= PATIENT | NO_THUMBNAILS | dict(env)
         api = Program(*program, "serve", *options, folder=folder, env=settings)
         stack.enter_context(api)

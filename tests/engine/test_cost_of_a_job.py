@@ -18,6 +18,7 @@ from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.store import jobs
 from fleek.store.database import Database
+from fleek.store.sqlite import Connection
 
 # Of a job alone; the loops of the coordinator are left out, whose statements many jobs share.
 STATEMENTS: Final = {"submit": 5, "start": 20, "collect": 12}
@@ -91,8 +92,9 @@ async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", counted("visits", ThreadPoolExecutor.submit))
     monkeypatch.setattr(os, "unlink", counted("unlinks", os.unlink))
+    monkeypatch.setattr(Connection, "_execute", counted("of SQLite", Connection._execute))
 
     job = await _run(rt, Counter())
 
     assert job.status is Status.COMPLETED
-    assert asked == {"visits": 5}
+    assert asked == {"visits": 5, "of SQLite": 15}

@@ -27,7 +27,9 @@ class Counting(Connection):
 async def connection(tmp_path: Path) -> AsyncGenerator[Counting]:
     """Yield an open connection to a file with one table of three rows."""
     opened = await Counting(
-        lambda: sqlite3.connect(tmp_path / "a.db", timeout=60, isolation_level=None)
+        lambda: sqlite3.connect(
+            tmp_path / "a.db", timeout=60, isolation_level=None, check_same_thread=False
+        )
     ).opened()
     await opened.cursor().execute("CREATE TABLE numbers (number INTEGER)")
     await opened.cursor().executemany("INSERT INTO numbers VALUES (?)", [(1,), (2,), (3,)])
@@ -53,6 +55,44 @@ async def test_changed_rows_are_counted(connection: Counting) -> None:
     assert cursor.rowcount == 2
     assert cursor.description is None
     assert await cursor.fetchall() == ()
+
+
+async def test_a_statement_in_place_makes_no_visit(connection: Counting) -> None:
+    """Within a transaction it waits for nothing, and a visit costs more than the statement."""
+    await connection.cursor().execute("BEGIN IMMEDIATE")
+    with connection.in_place():
+        await connection.cursor().execute("UPDATE numbers SET number = 9 WHERE number > 1")
+        found = await (
+            await connection.cursor().execute("SELECT number FROM numbers ORDER BY number")
+        ).fetchall()
+    await connection.commit()
+
+    assert found == [(1,), (9,), (9,)]
+    assert connection.visits == 2  # BEGIN and COMMIT, which wait
+
+
+async def test_a_statement_waits_for_what_a_cancelled_caller_has_left(
+    connection: Counting,
+) -> None:
+    """Two threads at once would mix their statements, or hold up the event loop."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(opened: sqlite3.Connection) -> None:
+        begun.set()
+        may_end.wait()
+        opened.execute("DELETE FROM numbers")
+
+    caller = asyncio.create_task(connection.visit(slow))
+    await asyncio.to_thread(begun.wait)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    with connection.in_place():
+        counting = asyncio.create_task(connection.cursor().execute("SELECT count(*) FROM numbers"))
+        await asyncio.sleep(0)
+        may_end.set()
+        found = await (await counting).fetchall()
+
+    assert found == [(0,)]
 
 
 async def test_an_error_is_raised_to_the_caller(connection: Counting) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from fleek.domain.errors import FleekError, StorageFull
-from fleek.sniff import Sniffed, sniff
+from fleek.sniff import Sniffed, sniff, sniff_open
+from fleek.storage.base import append
 
 BUFFER_BYTES: Final = 1_048_576  # gathered before a write leaves the event loop
 
@@ -44,12 +46,11 @@ async def write_spool(
         if shutil.disk_usage(path.parent).free < min_free_bytes + len(data):
             raise StorageFull("less than MIN_FREE_BYTES would be left on the spool's disk")
         digest.update(data)
-        with path.open("ab") as file:
-            file.write(data)
+        append(path, data)
 
     def finish(data: bytes) -> Sniffed:
         write(data)
-        return sniff(path)
+        return sniff_open(BytesIO(data)) if len(data) == size else sniff(path)
 
     async for chunk in chunks:
         size += len(chunk)

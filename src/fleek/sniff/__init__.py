@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from fleek.sniff.kind import HEAD_BYTES, kind_of
 from fleek.sniff.measure import measure
@@ -63,6 +63,15 @@ def sniff(path: Path) -> Sniffed:
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        content_type, extension = kind_of(file.read(HEAD_BYTES), file)
-        width, height, duration = measure(content_type, file)
+        return sniff_open(file)
+
+
+def sniff_open(file: BinaryIO) -> Sniffed:
+    """Do as `sniff` with an open file, which is at its beginning.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    content_type, extension = kind_of(file.read(HEAD_BYTES), file)
+    width, height, duration = measure(content_type, file)
     return Sniffed(content_type, extension, width, height, duration)

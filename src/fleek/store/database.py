@@ -1,7 +1,7 @@
 """The open database: transactions, reads, grouped reads and writes."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -30,6 +30,7 @@ from fleek.store.errors import (
     translated,
 )
 from fleek.store.pools import make_pools
+from fleek.store.sqlite import in_place
 
 if TYPE_CHECKING:
     from fleek.store.postgres import Session  # an extra
@@ -84,6 +85,13 @@ class Database:
             if committing and not has_answered(error.__cause__):
                 raise WriteUnknown(str(error)) from error.__cause__
             raise
+
+    @asynccontextmanager
+    async def _write_group(self) -> AsyncIterator[Transaction]:
+        """Open a transaction for short statements that find their rows by keys."""
+        async with self.write() as tx:
+            with in_place(tx) if self.kind == "sqlite" else nullcontext():
+                yield tx
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
@@ -146,7 +154,7 @@ class Database:
             WriteUnknown: It may be written.
         """
         shards = 1 if self.kind == "sqlite" else 2
-        group = self._group(write, self.write, shards=shards, requests=self._requests)
+        group = self._group(write, self._write_group, shards=shards, requests=self._requests)
         result: Result = await group.put(item, patience=patience, yields=yields)
         return result
 

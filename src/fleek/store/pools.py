@@ -99,7 +99,11 @@ def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEng
 
 def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
     def open_file() -> sqlite3.Connection:
-        return sqlite3.connect(str(url.database), timeout=patience.total_seconds())
+        return sqlite3.connect(
+            str(url.database),
+            timeout=patience.total_seconds(),
+            check_same_thread=False,  # two threads use it, one after the other: see `in_place`
+        )
 
     async def connect() -> Connection:
         return await Connection(open_file).opened()

@@ -36,6 +36,11 @@ FAIL: Final = text(
     " WHERE accounts.paused_until IS NULL OR accounts.paused_until <= excluded.updated_at"
     " OR accounts.updated_at > excluded.updated_at"
 ).bindparams(bindparam("now", type_=Instant()))
+PAUSED: Final = ProviderHealthRow.paused_until > bindparam("now")
+IMPAIRED: Final = select(PROVIDER_HEALTH).where(  # made once: each turn of `admit` asks it
+    or_(PAUSED, ProviderHealthRow.failures > 0),
+    or_(PAUSED, ProviderHealthRow.updated_at > bindparam("since")),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +76,9 @@ class ProviderHealth:
 
 async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
     """Return the accounts and models with recent failures."""
-    statement = select(PROVIDER_HEALTH).where(
-        or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.failures > 0),
-        or_(ProviderHealthRow.paused_until > now, ProviderHealthRow.updated_at > now - FORGOTTEN),
-    )
     async with db.read() as tx:
-        return [ProviderHealth(**row) for row in (await tx.execute(statement)).mappings()]
+        found = await tx.execute(IMPAIRED, {"now": now, "since": now - FORGOTTEN})
+        return [ProviderHealth(**row) for row in found.mappings()]
 
 
 async def pause(

@@ -94,6 +94,9 @@ class Tree:
     def save(self, key: Key, source: Path) -> None:
         """Move a complete file to `key`, durably; `source` is removed even if that fails.
 
+        A file of the area's own spool is on the right disk, so nobody has to look: each call of the
+        operating system costs a thread a wait for the busy event loop to hand over the interpreter.
+
         Raises:
             ValueError: The key is not valid: a defect of Fleek.
         """
@@ -102,13 +105,9 @@ class Tree:
             raise ValueError(f"{key!r} is not a valid key")
         near, left = source, {source}  # what may have to be removed
         try:
-            if not self._spools[parts[0]].is_dir():
-                self._prepare()
-            spool = self._spools[parts[0]]
-            if self._disk.device(source) != self._disk.device(spool):
-                near = spool / uuid4().hex
+            if source.parent != self._spools[parts[0]]:
+                near = self._on_disk_of(parts[0], source)
                 left.add(near)
-                shutil.copyfile(source, near)
             self._sync(near)
             self._place(parts, near)
             left.discard(near)
@@ -116,6 +115,22 @@ class Tree:
             for path in left:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
+
+    def _on_disk_of(self, area: str, source: Path) -> Path:
+        """Return where a file is on the disk of its area: it is copied there if necessary."""
+        if not self._spools[area].is_dir():
+            self._prepare()
+        spool = self._spools[area]
+        if self._disk.device(source) == self._disk.device(spool):
+            return source
+        near = spool / uuid4().hex
+        try:
+            shutil.copyfile(source, near)
+        except OSError:
+            with suppress(OSError):  # the error of the copy is more useful
+                near.unlink(missing_ok=True)
+            raise
+        return near
 
     def _place(self, parts: Sequence[str], source: Path, *, tries: int = 4) -> None:
         """Rename a durable file, durably."""
@@ -287,11 +302,7 @@ def _absence() -> Generator[None]:
 
 
 def _open_folder(name: str, parent: int, *, make: bool) -> int:
-    try:
-        return os.open(name, FOLDER, dir_fd=parent)
-    except FileNotFoundError:
-        if not make:
-            raise
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
+    if make:  # without a look first: most are the folders of a new job
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=parent)
     return os.open(name, FOLDER, dir_fd=parent)
