@@ -1,5 +1,7 @@
 """Connection pools: what all pools of a process share, and what happens at the end."""
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +31,33 @@ async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> Non
         compiled |= {id(one) for one in STATEMENTS.values() if "asked_nowhere_else" in str(one)}
 
     assert len(compiled) == 1
+
+
+async def test_a_caller_who_comes_while_the_database_closes_does_not_disturb_it(
+    tmp_path: Path,
+) -> None:
+    """The tasks of a service may end after its database, and the process must stop with code 0."""
+    under_way, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Any, items: Sequence[int]) -> Sequence[int]:
+        under_way.set()
+        await may_end.wait()
+        return items
+
+    async def another(_: Any, items: Sequence[int]) -> Sequence[int]:
+        return items
+
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as db:
+        early = asyncio.create_task(db.grouped_read(slow, 1))
+        await under_way.wait()
+        closing = asyncio.create_task(db.close())
+        await asyncio.sleep(0)  # it waits for the first caller
+        late = asyncio.create_task(db.grouped_read(another, 2))
+        await asyncio.sleep(0)
+        may_end.set()
+        await closing
+
+        assert (await early, await late) == (1, 2)
 
 
 def is_open(connection: Any) -> bool:

@@ -203,7 +203,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what was handed in, then close all connections; those in use when they return."""
-        for group in self._groups.values():
+        for group in list(self._groups.values()):  # late callers may begin others meanwhile
             await group.close()
         self._closed = True
         await self._writer.dispose()
