@@ -5,11 +5,12 @@ turn uses none meanwhile.
 """
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # seconds: the resolution of processor time
+TICK: Final = 1 / os.sysconf("SC_CLK_TCK")  # seconds: the resolution for processes that have ended
 SWITCHES: Final = ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
 
 
@@ -44,7 +45,16 @@ def _used(pid: int) -> Usage:
     for task in Path(f"/proc/{pid}/task").iterdir():
         found = _status(task / "status")
         switches += sum(found[name] for name in SWITCHES)
-    return Usage(sum(map(int, fields[11:15])) * TICK, switches)
+    ended = sum(map(int, fields[13:15])) * TICK
+    return Usage(time.clock_gettime(_clock(pid)) + ended, switches)
+
+
+def _clock(pid: int) -> int:
+    """Return the clock of a process's processor time, as `clock_getcpuclockid` does.
+
+    What ``stat`` says of it is in steps of 10 ms, a seventh of what 500 bare requests take.
+    """
+    return ~pid << 3 | 2
 
 
 def _families(pids: tuple[int, ...]) -> set[int]:
