@@ -1,0 +1,78 @@
+"""Routes whose handlers are called directly, and the layer that presents errors."""
+
+from typing import Any
+
+import pytest
+from fastapi.responses import Response
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from fleek.api.application import ErrorLayer
+from fleek.api.direct import DirectRoute
+from fleek.api.routing import Router, ScopedRoute
+
+SCOPE: Scope = {"type": "http", "headers": []}
+
+
+def test_a_handler_with_other_parameters_is_refused() -> None:
+    """It would be called without them."""
+    router = Router("", tag="jobs", kind=DirectRoute)
+
+    @router.get("/jobs", scope=None)
+    async def read(request: Request, limit: int) -> Response:
+        raise NotImplementedError
+
+    (route,) = router.routes
+    assert isinstance(route, ScopedRoute)
+
+    with pytest.raises(AssertionError, match="limit"):
+        route.handler()
+
+
+async def answers(app: Any, handlers: dict[type, Any]) -> tuple[list[Message], Exception | None]:
+    """Return what is sent for a request, and the error that the server gets."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    try:
+        await ErrorLayer(app, handlers)(SCOPE, None, send)  # type: ignore[arg-type]  # unused
+    except Exception as error:  # noqa: BLE001 - the server takes any
+        return sent, error
+    return sent, None
+
+
+async def refuse(_request: Request, error: Exception) -> Response:
+    """Present an error by the name of its class."""
+    return Response(type(error).__name__, 418)
+
+
+async def test_the_nearest_handler_presents_an_error_and_only_a_bug_is_raised_again() -> None:
+    """The server logs what it gets, with a traceback."""
+
+    async def fail(scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise scope["error"]
+
+    results = []
+    for error in (KeyError(), ZeroDivisionError()):
+        SCOPE["error"] = error
+        results.append(await answers(fail, {LookupError: refuse, Exception: refuse}))
+
+    (known, nothing), (bug, raised) = results
+    assert [known[1]["body"], bug[1]["body"]] == [b"KeyError", b"ZeroDivisionError"]
+    assert nothing is None
+    assert isinstance(raised, ZeroDivisionError)
+
+
+async def test_an_error_after_the_start_of_the_response_is_the_servers() -> None:
+    """A second response would be read as the rest of the first."""
+
+    async def begin_and_fail(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError
+
+    sent, raised = await answers(begin_and_fail, {LookupError: refuse, Exception: refuse})
+
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert isinstance(raised, KeyError)
