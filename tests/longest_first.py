@@ -42,9 +42,9 @@ def longest_first(items: Sequence[pytest.Item], processes: int) -> list[pytest.I
 
 def _place(item: pytest.Item) -> int:
     """Return the place of a test's fixture in `LONG`, or its length."""
-    if item.get_closest_marker("full") is None:
-        return len(LONG)
     used = getattr(item, "fixturenames", ())
+    if "_full_suite" not in used:  # others have fixtures of the same names, with fakes
+        return len(LONG)
     return next((place for place, name in enumerate(LONG) if name in used), len(LONG))
 
 

@@ -18,9 +18,10 @@ class Case:
     name: str
     fixturenames: tuple[str, ...] = ()
 
-    def get_closest_marker(self, name: str) -> object | None:
-        """Return something if the test is marked: those with fixtures are."""
-        return self if name == "full" and self.fixturenames else None
+
+def long_case(name: str, fixture: str) -> Case:
+    """Return a test that takes long."""
+    return Case(name, ("_full_suite", fixture))
 
 
 def order(cases: Sequence[Case], processes: int) -> list[str]:
@@ -30,10 +31,10 @@ def order(cases: Sequence[Case], processes: int) -> list[str]:
 
 def test_long_tests_begin_early() -> None:
     """Some of the others are between them, and on every second process before the first."""
-    short = [Case(f"{number}") for number in range(20)]
-    long = [Case(name, (LONG[-1],)) for name in "cde"]
+    short = [Case(f"{number}", (LONG[0],) if number % 5 else ()) for number in range(20)]
+    long = [long_case(name, LONG[-1]) for name in "cde"]
 
-    found = order([*short, *long, Case("a", (LONG[0],))], 2)
+    found = order([*short, *long, long_case("a", LONG[0])], 2)
 
     assert [found.index(name) for name in "acde"] == [0, 15, 4, 19]
     assert [name for name in found if name.isdigit()] == [case.name for case in short]
@@ -43,7 +44,7 @@ def test_no_test_is_lost() -> None:
     """Nor where there are fewer short tests than long ones, or fewer than processes."""
     for shorts, longs, processes in ((0, 7, 3), (2, 7, 5), (1, 0, 4), (50, 3, 5)):
         cases = [Case(f"{n}") for n in range(shorts)] + [
-            Case(f"long {n}", (LONG[0],)) for n in range(longs)
+            long_case(f"long {n}", LONG[0]) for n in range(longs)
         ]
 
         assert sorted(order(cases, processes)) == sorted(case.name for case in cases)
