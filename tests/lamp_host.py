@@ -27,6 +27,8 @@ async def lamp_host() -> AsyncGenerator[tuple[str, Tasks]]:
         ended: dict[str, Any] = {"state": "done", "file": f"/files/{task['id']}"}
         if "fail" in task["prompt"]:
             ended = {"state": "failed", "error": "the lamp broke"}
+        if "callback" in task:
+            ended["callback"] = task["callback"]
         tasks.setdefault(task["id"], ended)
         return web.json_response({"id": task["id"]}, status=202)
 

@@ -55,6 +55,20 @@ def install_lamp(folder: Path) -> None:
     install_provider(folder, "lamp", _blocks("python")[1])
 
 
+def install_lamp_with_callbacks(folder: Path) -> None:
+    """Install the same with the methods for callbacks, put together as the guide says, as `lit`."""
+    (methods,) = _blocks("py")
+    imports = (
+        "from fleek.domain.errors import CallbackRejected, Unreadable\n"
+        "from fleek.providers.base import Callback\n"
+        "from fleek.settings import Settings\n"
+    )
+    source = _blocks("python")[1].replace("\n\nLAMP =", f"\n{imports}\nLAMP =")
+    source = source.replace('"id": key}', '"id": key, "callback": self._address(attempt)}')
+    source = source.replace("    async def _task(", f"{methods}\n    async def _task(")
+    install_provider(folder, "lit", source)
+
+
 def _blocks(language: str) -> list[str]:
     pattern = rf"^```{language}\n(.*?)^```$"
     return re.findall(pattern, GUIDE.read_text(), re.MULTILINE | re.DOTALL)

@@ -11,12 +11,23 @@ import samples
 from backing_services import free_port
 from fleek.bootstrap import open_provider, open_runtime
 from fleek.doctor import examine
-from fleek.domain.errors import ConfigurationError, ProviderRejected, ProviderUnavailable
+from fleek.domain.errors import (
+    CallbackRejected,
+    ConfigurationError,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 from fleek.domain.job import PredictionId
-from fleek.providers.base import Failed, Prediction, Provider
+from fleek.providers.base import Failed, Prediction, Provider, SupportsCallbacks
 from fleek.settings import Settings
 from lamp_host import KEY, Tasks, lamp_host
-from plugins import guide_source, install_guide, install_lamp, install_provider
+from plugins import (
+    guide_source,
+    install_guide,
+    install_lamp,
+    install_lamp_with_callbacks,
+    install_provider,
+)
 
 OPENED = "async def connect"
 
@@ -163,3 +174,28 @@ async def test_the_guide_s_other_provider_reports_refusals(
 
     assert caught.value.code == "provider_unauthorized"
     assert tasks == {}
+
+
+async def test_the_guide_s_other_provider_receives_callbacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the two methods of the page, at the address that is sent with the task."""
+    install_lamp_with_callbacks(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PUBLIC_URL", "https://fleek.example.com/")
+    async with lamp_host() as (address, tasks):
+        monkeypatch.setenv("LAMP_KEY", KEY)
+        monkeypatch.setenv("LAMP_URL", address)
+        async with open_provider("lit") as provider:
+            job = samples.a_job(provider="lit", prompt="a cat", input={})
+            attempt = samples.an_attempt(job)
+            started = await provider.start(job, attempt)
+            assert isinstance(provider, SupportsCallbacks)
+            heard = await provider.callback({}, b'{"id": "%s"}' % started.id.encode())
+            for body in (b"{", b"[]", b'{"id": "../x"}'):
+                with pytest.raises(CallbackRejected):
+                    await provider.callback({}, body)
+
+    sent = tasks[started.id]["callback"]
+    assert sent == f"https://fleek.example.com/webhooks/lamp/{attempt.id}.{attempt.nonce}"
+    assert heard.prediction == Prediction(id=started.id)
