@@ -24,6 +24,22 @@ async def test_positions_follow_priority_age_and_schedule(rt: Runtime) -> None:
     assert places == [1, 0, 2, 3, 3]
 
 
+async def test_tenants_take_turns(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of a tenant with few is before those of one with many; also one that came after the look."""
+    monkeypatch.setattr(module, "FRESH_SECONDS", 3600)
+    many = [await submit(rt, a_request(tenant_id="many")) for _ in range(3)]
+    few = await submit(rt, a_request(tenant_id="few"))
+    line = QueuePositions()
+
+    places = [await line.position(rt, job) for job in (*many, few)]
+    fourth = await submit(rt, a_request(tenant_id="many"))
+    second = await submit(rt, a_request(tenant_id="few"))
+
+    assert places == [0, 2, 3, 1]
+    assert await line.position(rt, fourth) == 4
+    assert await line.position(rt, second) == 3
+
+
 async def test_a_job_that_is_not_pending_has_no_position(rt: Runtime) -> None:
     """It is in progress, or has ended."""
     job = await submit(rt, a_request())

@@ -3,9 +3,11 @@
 import asyncio
 import time
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from fleek.domain.job import Job, JobId, Status
 from fleek.engine.runtime import Runtime
@@ -18,13 +20,28 @@ SHARE: Final = (
 STALE_SECONDS: Final = 2.0  # the longest
 POSITION_CAP: Final = 1000  # positions beyond are not counted
 
-Place = tuple[int, datetime, JobId]
-"""The sort key of due jobs: highest priority, longest wait, lowest id first."""
+Place = tuple[int, int, datetime, JobId]
+"""The sort key of due jobs: highest priority, its tenant's first, longest wait, lowest id first."""
 
-Head = tuple[float, float, list[Place]]
-"""When it was read and how long that took, in seconds, and the places of the first due jobs."""
 
-NEVER: Final[Head] = (float("-inf"), 0.0, [])
+class Head(NamedTuple):
+    """The first due jobs of a queue; both times in seconds."""
+
+    read_at: float
+    took: float
+    places: Sequence[Place] = ()  # in order
+    turns: Mapping[JobId, int] = MappingProxyType(
+        {}
+    )  # jobs of the same tenant and priority before each
+    taken: Mapping[tuple[int, str], int] = MappingProxyType({})  # jobs by priority and tenant
+
+    def position(self, job: Job, now: datetime) -> int:
+        """Return how many jobs are before this one; one that is not here comes after its tenant's."""
+        turn = self.turns.get(job.id, self.taken.get((job.priority, job.tenant_id), 0))
+        return bisect_left(self.places, (-job.priority, turn, min(job.run_at, now), job.id))
+
+
+NEVER: Final = Head(float("-inf"), 0.0)
 
 
 class QueuePositions:
@@ -43,10 +60,9 @@ class QueuePositions:
         if job.status is not Status.PENDING:
             return None
         head = await self._head(rt, job.provider)
-        place = (-job.priority, min(job.run_at, rt.now()), job.id)
-        return min(bisect_left(head, place), POSITION_CAP)
+        return min(head.position(job, rt.now()), POSITION_CAP)
 
-    async def _head(self, rt: Runtime, provider: str) -> list[Place]:
+    async def _head(self, rt: Runtime, provider: str) -> Head:
         if (fresh := self._fresh(provider)) is not None:
             return fresh
         async with self._reading[provider]:
@@ -56,14 +72,23 @@ class QueuePositions:
                 due = await queue.due(
                     rt.db, providers=[provider], now=rt.now(), limit=POSITION_CAP
                 )
-                head = [
-                    (-candidate.priority, candidate.run_at, candidate.job_id) for candidate in due
-                ]
-                now = time.monotonic()
-                self._heads[provider] = now, now - began, head
+                head = self._heads[provider] = _head_of(due, began)
             return head
 
-    def _fresh(self, provider: str) -> list[Place] | None:
-        read, took, head = self._heads.get(provider, NEVER)
-        kept = max(FRESH_SECONDS, min(SHARE * took, STALE_SECONDS))
-        return head if time.monotonic() - read < kept else None
+    def _fresh(self, provider: str) -> Head | None:
+        head = self._heads.get(provider, NEVER)
+        kept = max(FRESH_SECONDS, min(SHARE * head.took, STALE_SECONDS))
+        return head if time.monotonic() - head.read_at < kept else None
+
+
+def _head_of(due: Iterable[queue.Due], began: float) -> Head:
+    """Make a head of what was read from `began` on (monotonic seconds)."""
+    places: list[Place] = []
+    turns: dict[JobId, int] = {}
+    taken: Counter[tuple[int, str]] = Counter()
+    for job in due:
+        turn = turns[job.job_id] = taken[job.priority, job.tenant_id]
+        taken[job.priority, job.tenant_id] += 1
+        places.append((-job.priority, turn, job.run_at, job.job_id))
+    now = time.monotonic()
+    return Head(now, now - began, places, turns, taken)
