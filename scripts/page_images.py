@@ -36,14 +36,17 @@ USAGE: Final = "Usage: python -m scripts.page_images FOLDER\n\nThe pictures are 
 WATCHED: Final = "5"  # seconds of the jobs that are recorded
 RECORDED: Final = (
     # prompt, shape
-    ("A lighthouse on a basalt cliff, long exposure", "16:9"),
-    ("Portrait of an owl as a Dutch master", "4:5"),
+    ("A lighthouse under the northern lights, long exposure", "16:9"),
+    ("An owl in a library, as a Dutch master", "4:5"),
 )
 SLOW: Final = "400"  # seconds of the jobs that are shown in progress
 PATIENCE: Final = 400.0  # seconds
 PAINTED: Final = """[...document.querySelectorAll('main img')].every((one) =>
   one.complete && one.naturalWidth || one.offsetParent === null || one.getBoundingClientRect().top > innerHeight)"""
 
+HEALTHY: Final = (
+    "#state[data-state=healthy]"  # a service without time to spare says otherwise for a moment
+)
 PROGRESS: Final = (
     "Number(document.querySelector('.live .meter')?.getAttribute('aria-valuenow') ?? 100)"
 )
@@ -127,10 +130,17 @@ def look(browser: Any, view: tuple[str, str, str, int, int], job_id: str, folder
     context.set_default_timeout(PATIENCE * 1000)
     page = context.new_page()
     page.goto(f"{URL}/{route.format(id=job_id)}")
-    page.wait_for_selector(".fact" if "system" in route else "main img, .live li")
+    shown = {
+        "#/": ".tile img",
+        "#/gallery": ".tile img",
+        "#/system": ".fact",
+        "#/queue": ".live li",
+    }
+    page.wait_for_selector(shown.get(route, "main img"))
     if route == "#/":
         page.fill("#prompt", PROMPTS[2])
     until(lambda: page.evaluate(PAINTED))
+    page.wait_for_selector(HEALTHY)
     take(page, name, folder)
     context.close()
 
@@ -156,6 +166,7 @@ class Recording:
     def keep(self, milliseconds: int) -> None:
         """Add what the page shows now."""
         until(lambda: self.page.evaluate(PAINTED))
+        self.page.wait_for_selector(HEALTHY)
         with Image.open(io.BytesIO(self.page.screenshot())) as picture:
             size = (picture.width * 3 // 4, picture.height * 3 // 4)
             self.frames.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))

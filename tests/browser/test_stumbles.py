@@ -147,3 +147,19 @@ def test_what_is_selected_hides_no_words(open_tab: Open, service: Service) -> No
 
     expect(page.locator(".select-bar")).to_contain_text("1 selected")
     expect(tile.locator(".kind")).to_be_hidden()
+
+
+def test_a_part_that_cannot_be_loaded_is_told(open_tab: Open, service: Service) -> None:
+    """As while the service is replaced: the rest of the page works on."""
+    tab = open_tab(service, forgiving=True)
+    page = tab.page
+    page.route("**/static/view/queue.js", lambda route: route.abort())
+    tab.go().wait_for_selector(".model b")
+
+    page.click('.tabs a:has-text("Queue")')
+
+    expect(page.locator(".toast")).to_contain_text("queue.js")
+    page.click('.tabs a:has-text("Create")')
+    expect(page.locator("#prompt")).to_be_visible()
+    assert [one for one in tab.failures if "dynamically imported" not in one] == []
+    tab.failures.clear()  # what the test has made fail

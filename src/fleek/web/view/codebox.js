@@ -2,7 +2,6 @@
 import { h, icon, swap } from "../lib/dom.js";
 import { base, key } from "../lib/api.js";
 import { code, LANGUAGES } from "../lib/code.js";
-import { copy } from "./copy.js";
 
 // Fills `place`, and returns what draws a request; `choose(language)` is called when a tab is pressed.
 export function codeBox(place, choose) {
@@ -14,7 +13,7 @@ export function codeBox(place, choose) {
     } }, language));
   const pre = h("pre.block", { id: "code", role: "tabpanel", tabindex: 0 }, shown);
   swap(place, h("div.code-bar", h("div.row", { role: "tablist", "aria-label": "The same request as code" }, tabs), h("span.sp"),
-    h("button.copy", { onclick: ({ currentTarget }) => copy(shown.textContent, currentTarget) }, icon("copy"), h("span", { "data-word": "", "aria-live": "polite" }, "Copy"))), pre);
+    h("button.copy", { onclick: async ({ currentTarget }) => (await import("./copy.js")).copy(shown.textContent, currentTarget) }, icon("copy"), h("span", { "data-word": "", "aria-live": "polite" }, "Copy"))), pre);
 
   return (language, body, example) => {
     shown.textContent = code(language, { ...body, prompt: body.prompt || example }, { base, keyed: Boolean(key.get()) });
