@@ -62,9 +62,10 @@ export async function raw(path, { method = "GET", body, json, headers = {}, sign
 
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-// An answer that was lost is asked for again: reads, what says that it is `repeatable`, other writes by their idempotency key.
+// An answer that was lost is asked for again: reads, changes to a value, what says that it is `repeatable`, other writes by
+// their idempotency key.
 export async function api(path, options = {}) {
-  const repeatable = options.repeatable || !options.method || options.headers?.["Idempotency-Key"];
+  const repeatable = options.repeatable || !options.method || options.method === "PATCH" || options.headers?.["Idempotency-Key"];
   for (let tried = 0; ; tried += 1) {
     try {
       const answer = await raw(`api/v1/${path}`, options);
