@@ -150,7 +150,7 @@ def test_what_is_selected_hides_no_words(open_tab: Open, service: Service) -> No
     expect(tile.locator(".kind")).to_be_hidden()
 
 
-def test_a_part_that_cannot_be_loaded_is_told(open_tab: Open, service: Service) -> None:
+def test_a_module_that_cannot_be_loaded_is_reported(open_tab: Open, service: Service) -> None:
     """As while the service is replaced: the rest of the page works on."""
     tab = open_tab(service, forgiving=True)
     page = tab.page
