@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from fleek.dispatch.base import Handler, Task
-from fleek.dispatch.embedded import EmbeddedDispatcher
+from fleek.dispatch.embedded import MOST_UNTAKEN, EmbeddedDispatcher
 from fleek.domain.job import JobId
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -126,6 +126,17 @@ async def test_a_task_without_a_handler_keeps_its_ids() -> None:
         await collects.began(1)
 
     assert (starts.jobs, collects.jobs) == ([B], [A])
+
+
+async def test_a_process_without_a_worker_keeps_a_thousand_ids() -> None:
+    """Its API concludes jobs for as long as it lives, and nothing takes their ids."""
+    dispatcher = EmbeddedDispatcher()
+
+    for number in range(3 * MOST_UNTAKEN):
+        await dispatcher.enqueue("collect", JobId(UUID(int=number)))
+
+    kept = [n for n in range(3 * MOST_UNTAKEN) if dispatcher.waits("collect", JobId(UUID(int=n)))]
+    assert kept == list(range(2 * MOST_UNTAKEN, 3 * MOST_UNTAKEN))
 
 
 async def test_an_idle_dispatcher_has_no_tasks() -> None:

@@ -16,6 +16,7 @@ from fleek.domain.job import JobId
 log = structlog.get_logger(__name__)
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
+MOST_UNTAKEN: Final = 1000  # ids that wait before anything consumes them
 
 
 @dataclass(slots=True)
@@ -34,7 +35,8 @@ class EmbeddedDispatcher:
     """Queues in memory, for callers and handlers on the same event loop; not thread-safe.
 
     Ids wait in order until `consume` runs. An id that already waits for the same task is not
-    queued again. The memory is limited by `admit`, which dispatches few ids at a time.
+    queued again. The memory is limited by `admit`, which dispatches few ids at a time; in a process without
+    a worker, which concludes jobs by their callbacks, the oldest ids go: the worker's `admit` finds the rows.
     """
 
     def __init__(self) -> None:
@@ -50,9 +52,12 @@ class EmbeddedDispatcher:
 
     def put(self, task: Task, job_id: JobId) -> None:
         """Queue this task; for callers on the event loop that are not coroutines."""
-        self._queues[task].setdefault(job_id)
+        queue = self._queues[task]
+        queue.setdefault(job_id)
         if self._consumer is not None:
             self._fill(self._consumer)
+        elif len(queue) > MOST_UNTAKEN:
+            queue.popitem(last=False)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Handle ids as they come, until cancelled.
