@@ -24,7 +24,7 @@ CODE := src tests benchmarks scripts
 CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in tests/providers/openai/proxy/*.in))# what tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-both test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -84,14 +84,11 @@ types: $(VENV)/.dev ## Type checks
 contracts: $(VENV)/.dev ## Who may import whom
 	@$(BIN)/lint-imports
 
-test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow)
-	@$(BIN)/pytest -n $(CORES) --dist worksteal -m "$(QUICK)" --hypothesis-profile=quick -p no:schemathesis $(T)
+test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow; ALL=1 for those of test-full in the same run)
+	@$(BIN)/pytest --dist worksteal $(if $(ALL),-n $(WAITING) -m "$(BOTH)",-n $(CORES) -m "$(QUICK)" --hypothesis-profile=quick -p no:schemathesis) $(T)
 
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
 	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)
-
-test-both: $(VENV)/.dev ## The tests of both in one run, which starts with those that take longest
-	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(BOTH)" $(T)
 
 test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a guarantee failed, or many tests
 	@$(PY) -m scripts.failed_tests
@@ -101,7 +98,9 @@ test-browser: $(VENV)/.dev ## The web page in Chromium, which is installed by ap
 	@$(PY) -m scripts.chromium
 	@$(BIN)/pytest -n $(CORES) --dist loadscope -m browser $(or $(T),tests/browser)
 
-test-all: test-both test-browser ## All tests
+test-all: ## All tests
+	@$(MAKE) --no-print-directory test ALL=1
+	@$(MAKE) --no-print-directory test-browser
 
 coverage: $(VENV)/.dev ## All tests, and which branches none of them takes
 	@$(BIN)/pytest -n auto --cov --cov-report=term-missing:skip-covered $(T)
