@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from fleek.api.application import ErrorLayer
+from fleek.api.application import Application, ErrorLayer
 from fleek.api.direct import DirectRoute
 from fleek.api.routing import Router, ScopedRoute
 
@@ -76,3 +76,26 @@ async def test_an_error_after_the_start_of_the_response_is_the_servers() -> None
 
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert isinstance(raised, KeyError)
+
+
+async def test_a_bug_in_a_layer_is_answered_like_one_in_a_route() -> None:
+    """Only the server is outside of the layer that presents bugs."""
+
+    class Broken:
+        def __init__(self, app: Any) -> None:
+            pass
+
+        async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+            raise ZeroDivisionError
+
+    app = Application(exception_handlers={Exception: refuse})
+    app.add_middleware(Broken)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(ZeroDivisionError):
+        await app.build_middleware_stack()(SCOPE, None, send)  # type: ignore[arg-type]  # unused
+
+    assert sent[0]["status"] == 418

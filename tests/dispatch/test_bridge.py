@@ -291,6 +291,25 @@ async def test_stopping_in_the_middle_of_a_message_gives_it_back() -> None:
         await asyncio.wait_for(waiting, LIMIT)
 
 
+async def test_a_slot_that_becomes_free_during_the_look_wakes_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It looks in a thread of its own, and slots become free on the event loop."""
+    bridge, woken = Bridge(), list[str]()
+    bridge.on_room = lambda: woken.append("room")
+    async with running(bridge, start=Gate(), collect=Gate(), concurrency=1):
+
+        def free() -> int:
+            bridge._slot_freed()  # just after the number was read
+            return 0
+
+        monkeypatch.setattr(bridge._slots, "free", free)
+
+        assert not bridge.has_room()
+
+    assert woken == ["room"]
+
+
 async def test_ids_without_a_slot_are_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another worker may have a slot; those that have begun go on here."""
     monkeypatch.setattr("fleek.dispatch.bridge.SLOT_SECONDS", 0.0)
@@ -303,11 +322,11 @@ async def test_ids_without_a_slot_are_sent_back(monkeypatch: pytest.MonkeyPatch)
     bridge.send_back = send_back
     async with running(bridge, start=gate, collect=gate, concurrency=1) as receive:
         waiting = receive("start", A, B, C)
-        returned = await asyncio.wait_for(sent.get(), LIMIT)
+        returned = [await asyncio.wait_for(sent.get(), LIMIT) for _ in (B, C)]
         gate.open()
         await asyncio.wait_for(waiting, LIMIT)
 
-    assert sorted(returned) == [B, C]
+    assert sorted(returned) == [[B], [C]], "one in a message, for workers of every release"
     assert gate.jobs == [A]
 
 

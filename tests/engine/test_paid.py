@@ -399,30 +399,34 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
         if ".spool" in path.parts:
             raise of_system(number)
 
-    def break_it(step: str, number: int) -> pytest.MonkeyPatch:
-        real_open, real_unlink, real_write = Path.open, Path.unlink, Path.write_bytes
+    def break_it(step: str, number: int) -> pytest.MonkeyPatch:  # noqa: C901 - likewise
+        real_open, real_unlink, real_descriptor = Path.open, Path.unlink, os.open
 
         def opens(path: Path, mode: str = "r", *more: Any) -> Any:
-            if mode == ("ab" if step == "open" else "rb"):
+            if mode == "rb":
                 refuse(number, path)
             return real_open(path, mode, *more)
+
+        def opens_descriptor(path: Any, flags: int, *more: Any, **options: Any) -> int:
+            if flags & os.O_APPEND and ("-document" in str(path)) == (step == "document"):
+                refuse(number, Path(path))
+            return real_descriptor(path, flags, *more, **options)
 
         def unlink(path: Path, *, missing_ok: bool = False) -> None:
             if number != errno.EMFILE:  # needs no descriptor
                 refuse(number, path)
             real_unlink(path, missing_ok=missing_ok)
 
-        def write_bytes(path: Path, data: bytes) -> int:
-            refuse(number, path)
-            return real_write(path, data)
-
         def fsync(_fd: int) -> None:
             raise of_system(number)
 
-        if step in {"open", "sniff"}:
+        if step in {"open", "document"}:
+            monkeypatch.setattr(os, "open", opens_descriptor)
+        if step == "sniff":
+            monkeypatch.setattr(
+                "fleek.engine.spool.BUFFER_BYTES", 1
+            )  # else its type is found in memory
             monkeypatch.setattr(Path, "open", opens)
-        if step == "document":
-            monkeypatch.setattr(Path, "write_bytes", write_bytes)
         if step == "fsync":
             assert isinstance(rt.storage, LocalStorage)
             monkeypatch.setattr(rt.storage._tree, "_disk", Disk(fsync=fsync))

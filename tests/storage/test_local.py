@@ -15,7 +15,7 @@ import pytest
 from fleek.domain.errors import ConfigurationError, NotFound, StorageError, StorageFull
 from fleek.domain.media import Key
 from fleek.environment import read
-from fleek.storage.base import Storage
+from fleek.storage.base import Storage, spool_file
 from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
 from fleek.storage.local.tree import Disk, Tree
 
@@ -578,3 +578,31 @@ async def test_unwritable_folders_stop_the_start(
     with pytest.raises(ConfigurationError, match=r"STORAGE_PATH=.*cannot write"):
         async with connect():
             pass
+
+
+async def test_a_file_of_the_spool_is_removed_if_its_caller_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread writes on; the file must not stay for a day."""
+    entered, gate = threading.Event(), threading.Event()
+
+    def slow(path: Path, content: bytes) -> None:
+        entered.set()
+        assert gate.wait(PATIENCE_SECONDS)
+        path.write_bytes(content)
+
+    monkeypatch.setattr("fleek.storage.base.append", slow)
+    with opened(tmp_path) as storage:
+
+        async def spool() -> None:
+            async with spool_file(storage, "document", content=b"x", saved=True):
+                raise NotImplementedError
+
+        task = asyncio.create_task(spool())
+        assert await asyncio.to_thread(entered.wait, PATIENCE_SECONDS)
+        task.cancel()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert list(storage.spool().iterdir()) == []

@@ -15,7 +15,7 @@ from fleek.domain.errors import (
     Overloaded,
     WriteUnknown,
 )
-from fleek.store.batcher import FEW, RECENT_SECONDS, Batcher, Requests, arrived_at
+from fleek.store.batcher import FEW, RECENT_SECONDS, SHARE, Batcher, Requests, arrived_at
 
 
 @asynccontextmanager
@@ -94,6 +94,17 @@ async def test_few_steps_share_a_flush_while_requests_write() -> None:
         *range(100 + FEW, 100 + len(steps))
     ]
     assert max(map(len, others)) == FEW
+
+
+async def test_a_backlog_of_steps_does_not_outlast_light_traffic() -> None:
+    """A few requests in a second must not hold all jobs at so many steps for each commit."""
+    recorder = Recorder()
+    group = Batcher(at_once, recorder.flush)
+    await group.put(1)
+
+    await asyncio.gather(*(group.put(100 + n, yields=True) for n in range(SHARE * 3 * FEW)))
+
+    assert len(recorder.batches[1]) == 3 * FEW
 
 
 async def test_steps_share_a_flush_again_when_the_requests_have_ended() -> None:

@@ -21,7 +21,9 @@ class Application(FastAPI):
         app: ASGIApp = ErrorLayer(self.router, self.exception_handlers)
         for each in reversed(self.user_middleware):
             app = each.cls(app, *each.args, **each.kwargs)
-        return app
+        return ErrorLayer(
+            app, {Exception: self.exception_handlers[Exception]}
+        )  # of bugs in the layers
 
 
 class ErrorLayer:
@@ -34,6 +36,9 @@ class ErrorLayer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         started = False
 
         async def noting(message: Message) -> None:

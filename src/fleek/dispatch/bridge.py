@@ -160,8 +160,10 @@ class Bridge:
             with suppress(IndexError):  # another thread has removed it
                 self._coming.popleft()
         coming = sum(ids for _, ids in tuple(self._coming))
+        refused_before, self._refused = self._refused, True  # a slot may become free from here on
         room = self._loop is None or self._slots.free() > coming
-        self._refused = self._refused or not room
+        if room and not refused_before:
+            self._refused = False
         return room
 
     def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
@@ -230,7 +232,10 @@ class Bridge:
 
     def _send_back(self, send: "SendBack", task: Task, job_ids: Sequence[JobId]) -> None:
         try:
-            send(task, job_ids)
+            for (
+                job_id
+            ) in job_ids:  # each in a message of its own: a worker of any release may get it
+                send(task, [job_id])
         except Exception as error:  # noqa: BLE001 - of any library; `admit` dispatches them again
             reason = without_credentials(str(error))
             log.warning("dispatch_failed", jobs=len(job_ids), reason=reason)

@@ -480,7 +480,8 @@ def job_json(
     queue_position: int | None = None,
 ) -> bytes:
     """Return the JSON of a `JobRead`, without making one: that takes as long as all the rest."""
-    return to_json(job_document(job, media, addresses, queue_position=queue_position))
+    document = job_document(job, media, addresses, queue_position=queue_position)
+    return to_json(document, inf_nan_mode="null")
 
 
 class FlatJob(Schema):

@@ -155,9 +155,13 @@ async def spool_file(
         HostError: The spool cannot be used now.
     """
     with host_errors("write the spool"):
-        path = await asyncio.to_thread(
-            _spooled, storage, f"{name}-{secrets.token_hex(8)}", content
-        )
+        name = f"{name}-{secrets.token_hex(8)}"
+        making = asyncio.ensure_future(asyncio.to_thread(_spooled, storage, name, content))
+        try:
+            path = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await _remove(await making)  # the thread writes on
+            raise
         try:
             yield path
         except BaseException:

@@ -38,6 +38,7 @@ UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a bat
 
 RECENT_SECONDS: Final = 0.5  # since the latest write of a request: more of them may be under way
 FEW: Final = 8  # steps in one transaction meanwhile; fewer cost much more each
+SHARE: Final = 8  # or one in so many of those that wait, so that no backlog outlasts light traffic
 
 arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
 """When the request arrived for which this task runs (monotonic seconds); None: no request."""
@@ -179,8 +180,8 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     def _without_most(self) -> Iterator[asyncio.Future[Result]]:
-        """Yield what waits, in its order, but only `FEW` of what yields."""
-        left = FEW
+        """Yield what waits, in its order, but only a part of what yields."""
+        left = max(FEW, len(self._yielding) // SHARE)
         for future in self._waiting:
             if future not in self._yielding:
                 yield future

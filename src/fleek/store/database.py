@@ -43,6 +43,9 @@ Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
 PATIENCE: Final = timedelta(seconds=10)
+IN_PLACE: Final = (
+    16  # items: with more, or longer statements, all requests would wait for a transaction
+)
 
 
 class Database:
@@ -87,13 +90,6 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def _write_group(self) -> AsyncIterator[Transaction]:
-        """Open a transaction for short statements that find their rows by keys."""
-        async with self.write() as tx:
-            with in_place(tx) if self.kind == "sqlite" else nullcontext():
-                yield tx
-
-    @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         """Open a connection that sees what is committed; each statement stands alone.
 
@@ -117,8 +113,8 @@ class Database:
         apart = Database(*make_pools(self._url, PATIENCE, lasting=True), url=self._url)
         try:
             async with apart.write() as tx:
-                for limit in ("lock_timeout", "statement_timeout"):
-                    await tx.exec_driver_sql(f"SET LOCAL {limit} = 0")
+                for limit in ("lock", "statement", "idle_in_transaction_session"):
+                    await tx.exec_driver_sql(f"SET LOCAL {limit}_timeout = 0")
                 yield tx
         finally:
             await apart.close()
@@ -142,19 +138,21 @@ class Database:
         *,
         patience: timedelta | None = None,
         yields: bool = False,
+        short: bool = False,
     ) -> Result:
         """Run `write` for this item in a transaction that concurrent callers share.
 
         If the transaction fails over what an item holds, it is tried again in halves, so that a
         bad item fails only its own caller. `patience`: how long the item may wait for its turn;
         None: as long as it takes. `yields`: no request waits for it, so it lets those of requests by.
+        `short`: its statements find few rows by their keys, see `in_place`.
 
         Raises:
             Overloaded: Its turn did not come in time, or a lock was in the way: it is not written.
             WriteUnknown: It may be written.
         """
         shards = 1 if self.kind == "sqlite" else 2
-        group = self._group(write, self._write_group, shards=shards, requests=self._requests)
+        group = self._group(write, self.write, short=short, shards=shards, requests=self._requests)
         result: Result = await group.put(item, patience=patience, yields=yields)
         return result
 
@@ -164,10 +162,11 @@ class Database:
         return result
 
     def _group(
-        self, act: GroupedWrite[Any, Any], begin: Begin, **options: Any
+        self, act: GroupedWrite[Any, Any], begin: Begin, *, short: bool = False, **options: Any
     ) -> Batcher[Any, Any]:
         if act not in self._groups:
-            self._groups[act] = Batcher(begin, act, **options)
+            flush = _short(act) if short and self.kind == "sqlite" else act
+            self._groups[act] = Batcher(begin, flush, **options)
         return self._groups[act]
 
     async def check(self) -> None:
@@ -254,3 +253,13 @@ async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None
         if is_temporary(cause) or (unreachable_is_temporary and is_unreachable(cause)):
             raise
         raise ConfigurationError(f"DATABASE_URL={db.address}: {driver_message(cause)}") from error
+
+
+def _short(write: GroupedWrite[Item, Result]) -> GroupedWrite[Item, Result]:
+    """Return what runs the statements of few items in place."""
+
+    async def act(tx: Transaction, items: Sequence[Item]) -> Sequence[Result | FleekError]:
+        with in_place(tx) if len(items) <= IN_PLACE else nullcontext():
+            return await write(tx, items)
+
+    return act

@@ -203,7 +203,7 @@ async def apply(
     request = _Request(job_id, attempt_id, decide, present, start)
     try:
         applied: Any = await db.grouped_write(
-            _apply_all, request, patience=patience, yields=patience is None
+            _apply_all, request, patience=patience, yields=patience is None, short=True
         )
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:

@@ -23,7 +23,7 @@ from fleek.providers.http import open_api
 from fleek.providers.openai.models import read_models
 from fleek.providers.openai.provider import OpenAIProvider
 from listening import listening
-from providers.openai.conftest import MODELS, Open, a_job, an_attempt, contents, start
+from providers.openai.conftest import MODELS, Open, Ticks, a_job, an_attempt, contents, start
 
 TAIL: Final = (
     "\n\nLiteLLM: model group 'm' failed with the error above. No fallback was attempted."
@@ -241,17 +241,20 @@ async def test_a_video_that_cannot_be_stopped_runs_on(provider: OpenAIProvider) 
 
 @pytest.mark.parametrize("repeats", [True, False])
 async def test_a_lost_video_is_not_searched_for_ever(
-    open_openai: Open, litellm: Emulator, *, repeats: bool
+    open_openai: Open, litellm: Emulator, ticks: Ticks, *, repeats: bool
 ) -> None:
-    """There is no list, and there never will be: the job ends instead of waiting for its deadline."""
+    """Once it has had no list for a while, the job ends instead of waiting for its deadline."""
     provider = open_openai(repeats=repeats)
     job = a_job("[[emu:create_then_drop]] a cat", model="sora-2")
     attempt = an_attempt(job)
     with pytest.raises(OutcomeUnknown):
         await provider.start(job, attempt)
 
+    first = await provider.find(job, attempt, now=attempt.submitted_at)
+    ticks.seconds += 60
     found = await provider.find(job, attempt, now=attempt.submitted_at)
 
+    assert (first.complete, first.wiped) == (False, False), "it may be back in a moment"
     assert (found.complete, found.wiped, found.candidates) == (True, not repeats, ())
     assert len(litellm.account.predictions) == 1
 

@@ -208,7 +208,8 @@ class FleekBroker(RedisBroker):
                 self.bridge.receive(task, *job_ids)
             except Closed:
                 with suppress(redis.RedisError):  # `admit` dispatches them again
-                    self.send(task, job_ids)  # another worker should get them
+                    for job_id in job_ids:  # another worker should get them, of any release
+                        self.send(task, [job_id])
             except (Reported, UnknownJob):
                 pass  # already logged; Dramatiq would keep the message for a week
 

@@ -80,13 +80,16 @@ NO_LIST: Final = frozenset({400, 404, 405, 501})  # LiteLLM: 400
 READS_AT_ONCE: Final = 8
 LIST_FROM: Final = 5  # so many ids are worth a page of the list
 GONE_SECONDS: Final = 60.0  # how long an unknown video may become known again
+LIST: Final = PredictionId("the list")
+"""What is missing, beside predictions, where a server says that it cannot list videos."""
+
 LOST_SECONDS: Final = 120.0  # how long another process may need to store a result
 
 log = structlog.get_logger(__name__)
 
 
 class NoList(ProviderUnavailable):
-    """The server cannot list videos, and will not be able to later."""
+    """The server says that it cannot list videos."""
 
 
 class OpenAIProvider:
@@ -354,9 +357,14 @@ class OpenAIProvider:
         search = Search(job, attempt, age, sendable, anonymous=self._repeats)
         try:
             with read_errors(NAME):
-                return await search.run(self._page)
+                found = await search.run(self._page)
         except NoList:
+            # for a moment a gateway may have no routes to its server
+            if self._missing.seconds(LIST) < GONE_SECONDS:
+                return replace(nothing, complete=False, wiped=False)
             return nothing
+        self._missing.found(LIST)
+        return found
 
     async def history(
         self, job: Job, attempt: Attempt, *, since: datetime, now: datetime
