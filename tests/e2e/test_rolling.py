@@ -110,7 +110,7 @@ class Deploy:
         def reported() -> bool:
             nonlocal message
             message = http.get("/health/detailed").json()["checks"]["workers"]["message"]
-            return set(re.findall(r"\d+\.\d+\.\d+", message)) == expected
+            return set(re.findall(r"\d+\.\d+\.\d+[.\w]*", message)) == expected
 
         with httpx2.Client(base_url=self.urls[1], timeout=PATIENCE) as http:
             until(reported, why=lambda: f"{message}\n{self.service.tails()}")
