@@ -225,6 +225,7 @@ class Services:
         """Start a PostgreSQL for one caller, who may stop and start it."""
         folder = self.folder / uuid4().hex
         folder.mkdir()
+        folder.chmod(0o755)  # likewise; a test that runs a command in process has set the umask
         server = Postgres(folder, port=free_port())
         server.start()
         yield server
