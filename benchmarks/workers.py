@@ -19,7 +19,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
 from benchmarks.api import SUBMIT_PICTURE
 from benchmarks.databases import Databases, opened, redis_server
-from benchmarks.jobs import PREDICT_SECONDS, await_number, by_status
+from benchmarks.jobs import PREDICT_SECONDS, await_number, by_status, downloaded
 from benchmarks.servers import Server, at, provider, service
 from benchmarks.usage import usage
 
@@ -57,18 +57,20 @@ def main() -> None:
         host = stack.enter_context(provider(PREDICT_SECONDS))
         for turn, workers in enumerate(WORKERS):
             env = {**at(host), "DISPATCH": dispatch, "REDIS_URL": f"{redis}/{turn}"}
-            print(_measured(databases, env, workers=workers, jobs=jobs), flush=True)
+            print(_measured(databases, host, env, workers=workers, jobs=jobs), flush=True)
 
 
-def _measured(databases: Databases, env: dict[str, str], *, workers: int, jobs: int) -> str:
+def _measured(
+    databases: Databases, host: Server, env: dict[str, str], *, workers: int, jobs: int
+) -> str:
     url = databases.fresh()
     with service(url, env, "--no-worker", workers=workers) as ours:
-        _run(ours, WARM)
+        _run(ours, host, WARM)
         idle = _idle(ours)
         before, counted, served = _used(ours), _asked(url, COUNTS), databases.usage()
         began = time.perf_counter()
         with _sampled(url) as samples:
-            _run(ours, jobs)
+            _run(ours, host, jobs)
         took = time.perf_counter() - began
         after, server = _used(ours), databases.usage() - served
         time.sleep(IDLE_SECONDS)
@@ -84,9 +86,10 @@ def _measured(databases: Databases, env: dict[str, str], *, workers: int, jobs: 
     )
 
 
-def _run(ours: Server, jobs: int) -> None:
+def _run(ours: Server, host: Server, jobs: int) -> None:
     target = by_status(ours)["completed"] + jobs
-    ours.load([SUBMIT_PICTURE], number=jobs)
+    with downloaded(host, jobs):
+        ours.load([SUBMIT_PICTURE], number=jobs)
     await_number(lambda: by_status(ours)["completed"], target)
 
 

@@ -44,6 +44,18 @@ async def test_downloads_record_whether_a_token_was_sent(
     assert (row["id"], row["authorization"]) == (made["id"], True)
 
 
+async def test_the_counts_are_those_of_the_rows(api: httpx2.AsyncClient, create: Any) -> None:
+    """Whoever waits for the end of a load asks often, and a long ledger takes long to read."""
+    made = (await create(prefer="wait")).json()
+    await api.get(made["output"][0])
+
+    counts = (await api.get("/_emu/counts")).json()
+
+    rows = (await api.get("/_emu/ledger")).json()["totals"]["rows"]
+    assert counts == rows
+    assert (counts["request"], counts["download"]) == (1, 1)
+
+
 async def test_the_ledger_survives_a_kill(tmp_path: Path) -> None:
     """Rows are written before the response; an incomplete last line is skipped."""
     path = tmp_path / "ledger.jsonl"

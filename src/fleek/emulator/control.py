@@ -35,6 +35,7 @@ def routes() -> list[Route]:
         Route("/_emu/release/{id}", _release, methods=["POST"]),
         Route("/_emu/quiesce", _quiesce, methods=["POST"]),
         Route("/_emu/ledger", _ledger, methods=["GET"]),
+        Route("/_emu/counts", _counts, methods=["GET"]),
         Route("/_emu/catalogue", _catalogue, methods=["GET"]),
     ]
 
@@ -129,6 +130,12 @@ async def _ledger(request: Request) -> ASGIApp:
         elif kind in kinds:
             body[kind] = account.ledger.rows(kind.removesuffix("s"))
     return answer(body)
+
+
+async def _counts(request: Request) -> ASGIApp:
+    """Return the numbers of rows by kind alone: callers may ask often, whatever the ledger holds."""
+    account: Account = request.app.state.account
+    return answer(account.ledger.counts)
 
 
 async def _catalogue(_: Request) -> ASGIApp:
