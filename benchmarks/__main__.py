@@ -17,7 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from benchmarks.api import busy, requests
+from benchmarks.api import requests
+from benchmarks.busy import busy
 from benchmarks.databases import Databases, opened
 from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row, Scale
 from benchmarks.jobs import counts, crowd, jobs
@@ -42,9 +43,9 @@ MEASURES: Final[dict[str, Measure]] = {
 }
 WEIGHTS: Final = {
     "requests": 2,
-    "busy": 3,
+    "busy": 4,
     "jobs": 9,
-    "latency": 3,
+    "latency": 4,
     "counts": 2,
     "crowd": 2,
     "start": 2,

@@ -1,12 +1,11 @@
-"""What requests cost: submissions and reads, by the API alone and beside a busy worker."""
+"""What requests cost by an API alone: submissions and reads."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from typing import Final
 
 from benchmarks.databases import Databases
 from benchmarks.figures import Row, Scale, Series, rounds
-from benchmarks.servers import Server, at, bare_api, provider, request, service
+from benchmarks.servers import Server, bare_api, request, service
 
 WISH: Final = {"prompt": "A cat riding a bicycle", "parameters": {"width": 16, "height": 16}}
 SUBMIT: Final = request("POST", "/api/v1/generate", WISH)
@@ -81,31 +80,3 @@ def requests(databases: Databases, scale: Scale) -> Iterator[Row]:
             reads.turn(ours, bare, asked, scale)
     yield submits.row("P1 submit", "≥ 0.50; p99 < 50 ms")
     yield reads.row("P2 status read", "≥ 0.55")
-
-
-def busy(databases: Databases, scale: Scale) -> Iterator[Row]:
-    """Submissions while the worker of the default installation starts and collects what came before.
-
-    Predictions are those of a provider over HTTP. Work is left when a turn is over, so each has a
-    service of its own. The ratio by processor time is left out: that of the jobs is in it.
-    """
-    wall, rate, p99, ended = Series(), Series(), Series(), Series()
-    with ExitStack() as stack:
-        bare = stack.enter_context(bare_api())
-        for _ in rounds(scale):
-            end = {"seconds": scale.seconds, "number": scale.requests}
-            against = bare.load([SUBMIT_PICTURE], **end)
-            with (
-                provider(0.5) as host,
-                service(databases.fresh(), at(host)) as ours,
-            ):
-                ours.load([SUBMIT_PICTURE], number=64)
-                found = ours.load([SUBMIT_PICTURE], **end)
-                done = ours.get("/metrics")["metrics"]["jobs_by_status"]["completed"]
-            wall.values.append(found["per_second"] / against["per_second"])
-            rate.values.append(found["per_second"])
-            p99.values.append(found["p99_ms"])
-            ended.values.append(done)
-    figure = f"{rate:,.0f}/s, p99 {p99:.0f} ms; {ended:.0f} jobs completed meanwhile"
-    target = "≥ 0.35; p99 < 150 ms"
-    yield Row("P1b submit, worker busy", databases.kind, figure, wall=f"{wall:.2f}", target=target)

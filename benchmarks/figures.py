@@ -18,6 +18,7 @@ class Scale:
     requests: int  # in one turn
     seconds: float  # after which a turn of requests ends in any case
     jobs: int  # in one turn
+    singles: int  # jobs, one after the other
     idle: float  # seconds
     crowd: int  # jobs in flight at once
     total: float  # seconds of all measures together, the ends of the measured processes left out
@@ -29,6 +30,7 @@ FULL: Final = Scale(
     requests=2000,
     seconds=8,
     jobs=100,
+    singles=20,
     idle=8,
     crowd=1000,
     total=540,
@@ -39,6 +41,7 @@ QUICK: Final = Scale(
     requests=500,
     seconds=4,
     jobs=30,
+    singles=3,
     idle=2,
     crowd=100,
     total=110,

@@ -14,13 +14,12 @@ from benchmarks.figures import Row, Scale, Series
 from benchmarks.servers import HOST, PATIENCE, Server, at, provider, service
 
 PREDICT_SECONDS: Final = 0.7  # polling looks after 0.5 s, and again half a second later
-WARM_JOBS: Final = 3
-JOBS: Final = 20  # at most, one after the other: nothing else is to be done
+WARM_JOBS: Final = 1
 MS: Final = 1000
 
 
 def latency(databases: Databases, scale: Scale) -> Iterator[Row]:
-    """Jobs one by one, with callbacks and by polling alone."""
+    """Jobs one by one, as nothing else is to be done; with callbacks and by polling alone."""
     with ExitStack() as stack:
         host = stack.enter_context(provider(PREDICT_SECONDS))
         for name, callbacks, target in (
@@ -31,7 +30,7 @@ def latency(databases: Databases, scale: Scale) -> Iterator[Row]:
             with service(databases.fresh(), env, callbacks=callbacks) as ours:
                 for _ in range(WARM_JOBS):
                     _waited(ours, host, env)
-                waited = Series([_waited(ours, host, env) for _ in range(min(scale.jobs, JOBS))])
+                waited = Series([_waited(ours, host, env) for _ in range(scale.singles)])
             figure = f"{waited:.0f} ms of wall time"
             yield Row(
                 f"P5 provider's end to completed, {name}", databases.kind, figure, target=target

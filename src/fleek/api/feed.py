@@ -15,17 +15,14 @@ from typing import Final
 from fleek.api.deps import addresses
 from fleek.api.sse import event_data, frame
 from fleek.api.streams import Stream
+from fleek.api.turns import POLL_SECONDS, read_in_turns
 from fleek.domain.job import BatchId, JobId
-from fleek.engine.loops import run_logged
 from fleek.engine.runtime import Runtime
 from fleek.schemas import job_json
 from fleek.schemas.events import PUBLIC
 from fleek.store import event_stream, jobs
 from fleek.store.event_stream import Cursor, StreamEvent, StreamId
 
-POLL_SECONDS: Final = 0.25  # until a change by another process is noticed
-REST_SECONDS: Final = 0.05  # between two reads, at least: what comes meanwhile is sent together
-FAILED_SECONDS: Final = 1.0  # after a read that failed
 PAGE: Final = 100  # events in one read
 HELD_BYTES: Final = 4 * 1_048_576  # of a channel; the latest batch is held whatever its size
 
@@ -172,16 +169,9 @@ class Feed:
         }
 
     async def _read_while_followed(self, tenant_id: str, channel: Channel) -> None:
+        read = partial(self._read, tenant_id, channel)
         try:
-            with self._rt.wakeups.listen("events") as changed:
-                while channel.streams:
-                    more = await run_logged(
-                        self._rt, "events", partial(self._read, tenant_id, channel)
-                    )
-                    wait = FAILED_SECONDS if more is None else POLL_SECONDS
-                    if not more:
-                        await changed.wait(seconds=wait)
-                    await asyncio.sleep(REST_SECONDS)
+            await read_in_turns(self._rt, read, followed=lambda: bool(channel.streams))
         finally:
             del self._channels[tenant_id]
 

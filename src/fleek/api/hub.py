@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from fleek.api.turns import read_in_turns
 from fleek.domain.job import JobId
-from fleek.engine.loops import Bell, run_logged
+from fleek.engine.loops import Bell
 from fleek.engine.runtime import Runtime
 from fleek.store import jobs
 
-POLL_SECONDS: Final = 0.25  # until a change by another process is noticed
-REST_SECONDS: Final = 0.05  # between two reads, at least
-FAILED_SECONDS: Final = 1.0  # after a read that failed
 IDS: Final = 500  # in one statement
 MAX_WAITING: Final = 1000  # requests that wait for the end of their job
 
@@ -82,18 +80,13 @@ class Hub:
             self._reader = asyncio.create_task(self._read_while_watched())
 
     async def _read_while_watched(self) -> None:
+        def followed() -> bool:
+            return bool(self._watches) and not self.closing
+
         try:
-            with self._rt.wakeups.listen("events") as changed:
-                while self._watches and not self.closing:
-                    await changed.wait(seconds=await self._turn())
-                    await asyncio.sleep(REST_SECONDS)
+            await read_in_turns(self._rt, self._read, followed=followed)
         finally:
             self._reader = None
-
-    async def _turn(self) -> float:
-        """Read once; returns how long to wait for the next time, unless something changes here."""
-        done = await run_logged(self._rt, "events", self._read)
-        return FAILED_SECONDS if done is None else POLL_SECONDS
 
     async def _read(self) -> bool:
         watched = list(self._watches)
@@ -102,7 +95,7 @@ class Hub:
             found = await jobs.versions(self._rt.db, ids)
             for job_id in ids:
                 self._tell(job_id, found.get(job_id))
-        return True
+        return False
 
     def _tell(self, job_id: JobId, found: jobs.JobVersion | None) -> None:
         version, ended = (0, True) if found is None else found
