@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 import pytest
-from sqlalchemy import Executable, literal, select
+from sqlalchemy import Executable, literal, select, text
 
 from backing_services import both_databases
 from fleek import store
@@ -31,6 +31,19 @@ async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> Non
         compiled |= {id(one) for one in STATEMENTS.values() if "asked_nowhere_else" in str(one)}
 
     assert len(compiled) == 1
+
+
+async def test_only_a_lasting_write_has_temporary_files(tmp_path: Path) -> None:
+    """What a statement would undo is kept in memory; what a migration sorts may not fit there."""
+    asked = text("PRAGMA temp_store")
+
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as db:
+        async with db.write() as tx:
+            usual = await tx.scalar(asked)
+        async with db.lasting_write() as tx:
+            lasting = await tx.scalar(asked)
+
+    assert (usual, lasting) == (2, 0)  # memory, as SQLite was compiled
 
 
 async def test_a_caller_who_comes_while_the_database_closes_does_not_disturb_it(

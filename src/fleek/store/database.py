@@ -104,16 +104,14 @@ class Database:
     async def lasting_write(self) -> AsyncIterator[Transaction]:
         """Open a transaction like `write`, whose statements may take hours, as a migration's may.
 
-        On PostgreSQL it has a connection of its own, closed at the end, and no limit of time.
+        It has a connection of its own, closed at the end: on PostgreSQL without any limit of time, on
+        SQLite one that sorts in files, as an index of millions of rows may not fit into memory.
         """
-        if self.kind == "sqlite":
-            async with self.write() as tx:
-                yield tx
-            return
         apart = Database(*make_pools(self._url, PATIENCE, lasting=True), url=self._url)
+        limits = ("lock", "statement", "idle_in_transaction_session")
         try:
             async with apart.write() as tx:
-                for limit in ("lock", "statement", "idle_in_transaction_session"):
+                for limit in limits if self.kind == "postgresql" else ():
                     await tx.exec_driver_sql(f"SET LOCAL {limit}_timeout = 0")
                 yield tx
         finally:

@@ -53,6 +53,29 @@ async def migrate(db: Database) -> str:
         ConfigurationError: The schema is newer than this program.
         DatabaseUnavailable: The database cannot be reached.
     """
+    if await _is_current(db):
+        revision, missing = revisions()[-1], []
+    else:
+        revision, missing = await _migrate(db)
+    if db.kind == "postgresql":
+        if missing:
+            await _build_concurrently(db)
+        async with db.write() as tx:  # by one of the indexes it takes a moment
+            await realign(tx)
+    return revision
+
+
+async def _is_current(db: Database) -> bool:
+    """Whether there is nothing to do, as at most starts; asked without a lock."""
+    async with db.read() as tx:
+        if await tx.run_sync(_revision) != revisions()[-1]:
+            return False
+        valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
+    return not _missing(valid, db.kind)
+
+
+async def _migrate(db: Database) -> tuple[str, list[Index]]:
+    """Return the revision reached, and the indexes that are missing still."""
     async with db.lasting_write() as tx:  # on SQLite the transaction itself is the lock
         if db.kind == "postgresql":
             # another process may migrate
@@ -63,12 +86,7 @@ async def migrate(db: Database) -> str:
         if db.kind == "sqlite":
             for index in missing:
                 await tx.execute(text(index.statement()))
-    if db.kind == "postgresql":
-        if missing:
-            await _build_concurrently(db)
-        async with db.write() as tx:  # by one of the indexes it takes a moment
-            await realign(tx)
-    return revision
+    return revision, missing
 
 
 async def _build_concurrently(db: Database) -> None:

@@ -50,6 +50,8 @@ def make_pools(
     """
     if url.drivername.startswith("sqlite"):
         writer, reader = _sqlite(url, patience)
+        if not lasting:
+            event.listen(writer.sync_engine, "connect", _undo_in_memory)
     else:
         writer, reader = _postgres(url, patience, lasting=lasting)
     _renew_when_spoilt(writer, reader)
@@ -174,6 +176,16 @@ def _writer_connected(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # an acknowledged job survives a loss of power
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _undo_in_memory(connection: Any, _record: Any) -> None:
+    """Keep in memory what a statement would undo if it failed, and not in a file.
+
+    A submission changes twenty pages, and with a file it writes them a second time: a tenth of its cost.
+    """
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA temp_store=MEMORY")
     cursor.close()
 
 
