@@ -53,16 +53,15 @@ async def migrate(db: Database) -> str:
         ConfigurationError: The schema is newer than this program.
         DatabaseUnavailable: The database cannot be reached.
     """
-    if await _is_current(db):
-        revision, missing = revisions()[-1], []
-    else:
-        revision, missing = await _migrate(db)
+    missing: list[Index] = []
+    if not await _is_current(db):
+        missing = await _migrate(db)
     if db.kind == "postgresql":
         if missing:
             await _build_concurrently(db)
         async with db.write() as tx:  # by one of the indexes it takes a moment
             await realign(tx)
-    return revision
+    return revisions()[-1]
 
 
 async def _is_current(db: Database) -> bool:
@@ -74,19 +73,19 @@ async def _is_current(db: Database) -> bool:
     return not _missing(valid, db.kind)
 
 
-async def _migrate(db: Database) -> tuple[str, list[Index]]:
-    """Return the revision reached, and the indexes that are missing still."""
+async def _migrate(db: Database) -> list[Index]:
+    """Run the migrations that are due; returns the indexes that are missing still."""
     async with db.lasting_write() as tx:  # on SQLite the transaction itself is the lock
         if db.kind == "postgresql":
             # another process may migrate
             await tx.execute(text("SELECT pg_advisory_xact_lock(:id)"), {"id": MIGRATION_LOCK})
-        revision = await tx.run_sync(_upgrade)
+        await tx.run_sync(_upgrade)
         valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
         missing = _missing(valid, db.kind)
         if db.kind == "sqlite":
-            for index in missing:
-                await tx.execute(text(index.statement()))
-    return revision, missing
+            while missing:
+                await tx.execute(text(missing.pop().statement()))
+    return missing
 
 
 async def _build_concurrently(db: Database) -> None:
