@@ -10,12 +10,13 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import event
 
-from fakes import FakeProvider
-from fleek.domain.job import Job, JobRequest, Status
+from fakes import Clock, FakeProvider
+from fleek.domain.job import Job, JobRequest, Stage, Status
 from fleek.engine.collect import collect
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
+from fleek.engine.watch import Watch
 from fleek.store import jobs
 from fleek.store.database import Database
 from fleek.store.sqlite import Connection
@@ -73,6 +74,26 @@ async def test_a_job_takes_no_more_statements_and_transactions(
     assert job.status is Status.COMPLETED
     assert {step: counts[step, "statements"] for step in STATEMENTS} == STATEMENTS
     assert {step: counts[step, "transactions"] for step in TRANSACTIONS} == TRANSACTIONS
+
+
+async def test_the_end_of_a_prediction_is_written_without_a_read(
+    rt: Runtime, clock: Clock
+) -> None:
+    """The transaction locks and reads the rows itself."""
+    watch = Watch(rt)
+    await watch.turn()
+    job = await submit(rt, JobRequest(prompt="A cat"))
+    await start(rt, job.id)
+    clock.tick(seconds=1)
+
+    counts: Counter[tuple[str, str]] = Counter()
+    with counting(rt.db, "watch", counts):
+        await watch.turn()
+
+    discover = 1  # one for all jobs of a turn
+    written = 7  # BEGIN, the locks of job and attempt, their updates, the charge, the event
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
+    assert counts == {("watch", "statements"): discover + written, ("watch", "transactions"): 1}
 
 
 async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(

@@ -97,11 +97,11 @@ async def test_waiting_predictions_are_ordered_by_first_poll(
     until = NOON + SECOND * 3
 
     first = await attempts.waiting(db, after=None, until=until, limit=2)
-    last = (first[-1].first_look_at, first[-1].attempt_id)
+    last = (first[-1].first_look_at, first[-1].id)
     second = await attempts.waiting(db, after=last, until=until, limit=2)
 
-    assert [one.attempt_id for one in first] == [made[1].id, made[2].id]
-    assert [one.attempt_id for one in second] == [made[0].id]
+    assert [one.id for one in first] == [made[1].id, made[2].id]
+    assert [one.id for one in second] == [made[0].id]
     assert first[0].prediction_id == made[1].prediction_id
     assert first[0].timeout_seconds == 3600
 
@@ -116,8 +116,8 @@ async def test_attempts_with_equal_times_are_all_returned(
 
     for _ in range(5):
         (one,) = await attempts.waiting(db, after=after, until=NOON, limit=1)
-        after = (one.first_look_at, one.attempt_id)
-        seen.add(one.attempt_id)
+        after = (one.first_look_at, one.id)
+        seen.add(one.id)
 
     assert seen == made
     assert await attempts.waiting(db, after=after, until=NOON, limit=1) == []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid5
 
 from fleek.domain.job import AttemptId, JobError, JobId, ModelName, PredictionId, WorkerId
@@ -18,6 +18,30 @@ class Verdict(StrEnum):
     CANCELLED = "cancelled"  # paid for, and cancelled by Fleek
     NOT_CREATED = "not_bought"  # not paid for: no prediction was created
     LOST = "lost"  # the outcome stayed unknown; counted as paid for
+
+
+class AttemptIdentity(Protocol):
+    """What of an attempt never changes, and is known without its row."""
+
+    @property
+    def id(self) -> AttemptId:
+        """The attempt."""
+        ...
+
+    @property
+    def job_id(self) -> JobId:
+        """Its job."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """The provider that it was made at."""
+        ...
+
+    @property
+    def account(self) -> str | None:
+        """The provider's account, see `Attempt.account`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

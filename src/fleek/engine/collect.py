@@ -14,7 +14,7 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain import transitions
-from fleek.domain.attempt import Attempt
+from fleek.domain.attempt import Attempt, AttemptIdentity
 from fleek.domain.errors import (
     DatabaseUnavailable,
     FleekError,
@@ -156,7 +156,7 @@ async def store_outputs(
 async def store_output(
     rt: Runtime,
     job: Job,
-    attempt: Attempt,
+    attempt: AttemptIdentity,
     index: int,
     output: Output,
     *,
@@ -191,7 +191,9 @@ async def store_output(
     return _media(job, attempt, index, key=key, digest=digest, size=size, sniffed=sniffed)
 
 
-def _chunks(rt: Runtime, job: Job, attempt: Attempt, output: Output) -> AsyncIterator[bytes]:
+def _chunks(
+    rt: Runtime, job: Job, attempt: AttemptIdentity, output: Output
+) -> AsyncIterator[bytes]:
     if output.key is not None:
         return _stored(rt, output.key)
     if output.text is not None:
@@ -229,7 +231,14 @@ async def _text(text: str | LongText) -> AsyncIterator[bytes]:
 
 
 def _media(
-    job: Job, attempt: Attempt, index: int, *, key: Key, digest: str, size: int, sniffed: Sniffed
+    job: Job,
+    attempt: AttemptIdentity,
+    index: int,
+    *,
+    key: Key,
+    digest: str,
+    size: int,
+    sniffed: Sniffed,
 ) -> Media:
     return Media(
         job_id=job.id,

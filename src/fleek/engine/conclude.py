@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from fleek.domain.attempt import Attempt, Verdict, close_attempt
+from fleek.domain.attempt import Attempt, AttemptIdentity, Verdict, close_attempt
 from fleek.domain.charges import priced_by
 from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
@@ -38,7 +38,7 @@ TIMEOUT: Final = JobError("attempt_timeout", "the prediction ran longer than all
 log = structlog.get_logger(__name__)
 
 
-async def conclude(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
+async def conclude(rt: Runtime, attempt: AttemptIdentity, prediction: Prediction) -> None:
     """Store the end of an attempt's prediction; one that was stored before is left as it is.
 
     The attempt gets its verdict even if the job has moved on. If the job still waits for this
@@ -79,7 +79,7 @@ def log_of(attempt: int, prediction: Prediction) -> PredictionLog | None:
     return None if text is None else PredictionLog(attempt, text)
 
 
-async def _kept(rt: Runtime, attempt: Attempt, outcome: Outcome) -> Outcome:
+async def _kept(rt: Runtime, attempt: AttemptIdentity, outcome: Outcome) -> Outcome:
     """Return the outcome as it is kept in the database."""
     if isinstance(outcome, Failed):
         return outcome
@@ -117,7 +117,9 @@ def _next(rt: Runtime, job: Job, current: Attempt, outcome: Outcome) -> Change:
     return failover.failed(rt, job, error, retryable=outcome.retryable)
 
 
-async def store_inline_outputs(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Outcome:
+async def store_inline_outputs(
+    rt: Runtime, attempt: AttemptIdentity, outcome: Succeeded
+) -> Outcome:
     """Return the outcome with its large content in storage, under the keys of the job's media.
 
     What cannot be stored now is left to `collect`: at the provider if it can be asked again,
@@ -149,14 +151,14 @@ async def store_inline_outputs(rt: Runtime, attempt: Attempt, outcome: Succeeded
 
 
 async def _store_inline_output(
-    rt: Runtime, job: Job, attempt: Attempt, index: int, output: Output
+    rt: Runtime, job: Job, attempt: AttemptIdentity, index: int, output: Output
 ) -> Output:
     most = rt.settings.max_job_bytes
     media = await store_output(rt, job, attempt, index, output, most=most)
     return replace(output, uri=None, text=None, key=media.key)
 
 
-def _left(rt: Runtime, attempt: Attempt, outcome: Succeeded) -> Succeeded | None:
+def _left(rt: Runtime, attempt: AttemptIdentity, outcome: Succeeded) -> Succeeded | None:
     """Return the outcome with its large content left out or left in; None: it is too large."""
     if recalls(rt, attempt.provider) is not None:
         outputs = (Output() if is_large(output) else output for output in outcome.outputs)

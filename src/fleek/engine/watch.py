@@ -5,6 +5,7 @@ import heapq
 import random
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +15,7 @@ import structlog
 
 from fleek import failpoints
 from fleek.domain.attempt import Attempt, owe_cancel
-from fleek.domain.errors import ProviderError, ProviderUnavailable
+from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
 from fleek.engine.accounts import Account, account_of, accounts_of
@@ -126,7 +127,7 @@ class Watch:
         if not calls.unlimited:
             self._rt.metrics.budget.labels(account.key, "calls").set(calls.available())
         taken = [queue.popleft() for _ in range(looks)]
-        return [watched for watched in taken if watched.row.attempt_id in self._watched]
+        return [watched for watched in taken if watched.row.id in self._watched]
 
     async def _discover(self) -> None:
         """Read predictions whose first look comes before the next turn.
@@ -156,7 +157,7 @@ class Watch:
             rows = await attempts.waiting(self._rt.db, after=after, until=None, limit=PAGE)
             for row in rows:
                 after = self._passed(row, now)
-                found.add(row.attempt_id)
+                found.add(row.id)
                 delay = len(found) // SPREAD_PER_SECOND if taking_over else 0
                 self._add(row, now, delay=delay)
             if len(rows) < PAGE:
@@ -166,18 +167,18 @@ class Watch:
 
     def _passed(self, row: Waiting, now: datetime) -> tuple[datetime, AttemptId]:
         """Return a row's position; `_discover` continues there if no earlier row can appear."""
-        place = (row.first_look_at, row.attempt_id)
+        place = (row.first_look_at, row.id)
         if row.first_look_at < now - LATE:
             self._seen_until = place
         return place
 
     def _add(self, row: Waiting, now: datetime, *, delay: float = 0) -> None:
-        if row.provider not in self._names or row.attempt_id in self._watched:
+        if row.provider not in self._names or row.id in self._watched:
             return
         before = max(now - row.submitted_at, timedelta(0))
-        self._watched[row.attempt_id] = _Watched(row, self._rt.steady(), before)
+        self._watched[row.id] = _Watched(row, self._rt.steady(), before)
         ahead = min(max(row.first_look_at - now, timedelta(0)), SOON)
-        self._schedule(row.attempt_id, max(ahead, timedelta(seconds=delay)))
+        self._schedule(row.id, max(ahead, timedelta(seconds=delay)))
 
     def _schedule(self, attempt_id: AttemptId, wait: timedelta) -> None:
         self._count += 1
@@ -217,12 +218,11 @@ class Watch:
         row = watched.row
         watching = timedelta(seconds=self._rt.steady() - watched.seen_at)
         running = watched.before + watching
-        self._schedule(row.attempt_id, interval(running, None if seen is None else seen.eta))
+        self._schedule(row.id, interval(running, None if seen is None else seen.eta))
         if seen is not None and seen.outcome is not None:
-            attempt = await attempts.get(self._rt.db, row.attempt_id)
-            if attempt is not None:
-                await conclude(self._rt, attempt, seen)
-            self._watched.pop(row.attempt_id, None)
+            with suppress(NotFound):  # the job was removed meanwhile
+                await conclude(self._rt, row, seen)
+            self._watched.pop(row.id, None)
             return
         if not watched.overtime and self._overtime(row, watching, seen):
             await self._stop(row)
@@ -252,7 +252,7 @@ class Watch:
                 return Update()
             return Update(attempt=owe_cancel(current))
 
-        await apply(self._rt, row.job_id, decide, event="cancel_owed", attempt_id=row.attempt_id)
+        await apply(self._rt, row.job_id, decide, event="cancel_owed", attempt_id=row.id)
         cancel_predictions_soon(self._rt, row.job_id)
 
     async def _write_progress(self, watched: _Watched, seen: Prediction) -> None:
@@ -271,7 +271,7 @@ class Watch:
         new = log_of(row.number, seen) if logged else None
 
         def decide(job: Job, _: Attempt | None) -> Update:
-            waits = job.attempt_id == row.attempt_id and job.stage is Stage.WAITING
+            waits = job.attempt_id == row.id and job.stage is Stage.WAITING
             if progress is None or not moved or not waits:
                 return Update(log=new)
             return Update(change=set_progress(job, progress, now=self._rt.now()), log=new)

@@ -33,7 +33,7 @@ SELECT_MADE: Final = (
 class Waiting:
     """A prediction that has not ended as far as is known."""
 
-    attempt_id: AttemptId
+    id: AttemptId
     job_id: JobId
     provider: str
     prediction_id: PredictionId
@@ -57,7 +57,7 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
     """Return a range of the index of bound attempts, with the columns of `Waiting`."""
     statement = (
         select(
-            AttemptRow.id.label("attempt_id"),
+            AttemptRow.id,
             AttemptRow.job_id,
             AttemptRow.provider,
             AttemptRow.prediction_id,
