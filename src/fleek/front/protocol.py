@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 from typing import Any, Final
+from urllib.parse import unquote
 
-from httptools import HttpParserError, HttpParserUpgrade
+from httptools import HttpParserError, HttpParserUpgrade, parse_url
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fleek.api.admission import RELEASE_BODY, SAFE, TICKET, Limit, Ticket
+from fleek.api.direct import WHOLE
 from fleek.api.errors import ErrorForm
 from fleek.api.peers import Peers
 from fleek.domain.errors import (
@@ -32,6 +34,7 @@ from fleek.domain.errors import (
 )
 from fleek.front import refusal
 from fleek.front.connections import BodyBudget, Connections, UnsentBudget
+from fleek.front.exchange import Exchange
 from fleek.front.limits import Limits
 from fleek.front.transport import GentleTransport
 from fleek.settings import Settings
@@ -219,10 +222,46 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= self._limits.pipelined:
             raise CapacityExceeded("too many requests at once on this connection")
         self._admit()
-        super().on_headers_complete()
         self.scope[RELEASE_BODY] = self._release_body  # type: ignore[typeddict-unknown-key]  # ours
+        self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # ours
+        self._complete_scope()
+        self._begin_exchange()
         self._reading = Reading.BODY
         self._front.connections.begin(self)
+
+    def _complete_scope(self) -> None:
+        """Describe the request for the application, as the library does."""
+        scope, version = self.scope, self.parser.get_http_version()
+        if version != "1.1":
+            scope["http_version"] = version
+        target = parse_url(self.url)
+        path = target.path.decode("ascii")
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = target.path
+        scope["query_string"] = target.query or b""
+
+    def _begin_exchange(self) -> None:
+        """Let the application answer, after earlier requests of this connection."""
+        earlier = self.cycle
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def _admit(self) -> None:
         """Refuse a write that is too many, before anything else is done for it.
