@@ -40,6 +40,7 @@ from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, Limit
 from fleek.api.application import Application
+from fleek.api.deps import addresses
 from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
 from fleek.api.facades.lazy import LazyFacade
 from fleek.api.facades.repeats import Repeats
@@ -177,6 +178,7 @@ def create_app(rt: Runtime) -> FastAPI:
 def _add_state(app: FastAPI, rt: Runtime) -> None:
     """Add what handlers share from one request to the next."""
     app.state.runtime = rt
+    app.state.addresses = addresses(rt)
     app.state.queue_positions = QueuePositions()
     app.state.health = ShortCache()
     app.state.hub = Hub(rt)

@@ -145,6 +145,8 @@ def job_span(name: str, job: Job, **attributes: Any) -> AbstractContextManager[S
 
 def traceparent() -> str | None:
     """Return the current trace context in one line, or None outside of any trace."""
+    if not context.get_current():  # as for most requests: nothing was begun or received
+        return None
     carrier: dict[str, str] = {}
     _propagator.inject(carrier)
     return carrier.get("traceparent")

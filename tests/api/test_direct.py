@@ -5,12 +5,16 @@ from typing import Any
 import pytest
 from fastapi.responses import Response
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import Message, Receive, Scope, Send
 
-from fleek.api.application import Application, ErrorLayer
+from fleek.api.application import Application, DirectRoutes, ErrorLayer
 from fleek.api.direct import DirectRoute
 from fleek.api.routing import Router, ScopedRoute
+from fleek.app import create_app
+from fleek.engine.runtime import Runtime
 
+ID = "0198f3c2-7d4e-7a10-9c55-3f0d2b6a8e41"
 SCOPE: Scope = {"type": "http", "headers": []}
 
 
@@ -27,6 +31,38 @@ def test_a_handler_with_other_parameters_is_refused() -> None:
 
     with pytest.raises(AssertionError, match="limit"):
         route.handler()
+
+
+def by_the_router(app: Application, method: str, path: str) -> tuple[Any, Any]:
+    """Return the first route that fits, and its parameters."""
+    for route in app.routes:
+        match, found = route.matches({**SCOPE, "method": method, "path": path})
+        if match is Match.FULL:
+            return route, found["path_params"]
+    raise LookupError(path)
+
+
+def test_the_table_finds_what_the_router_would_find(rt: Runtime) -> None:
+    """Whatever the router alone should find, the table leaves to it."""
+    app = create_app(rt)
+    assert isinstance(app, Application)
+    table = DirectRoutes(app.routes, app)
+
+    found = {}
+    for route in app.routes:
+        for name in (ID, ID.upper(), "recent"):
+            path = getattr(route, "path", "").replace("{job_id}", name)
+            for method in ("GET", "HEAD", "POST", "DELETE"):
+                chosen, parameters = table.find(method, path)
+                found[method, path] = chosen is not None
+                if chosen is not None:
+                    assert (chosen, parameters) == by_the_router(app, method, path)
+
+    assert sum(found.values()) == 8
+    assert found["POST", "/api/v1/generate"]
+    assert found["HEAD", f"/api/v1/jobs/{ID}"]
+    assert not found["DELETE", f"/api/v1/jobs/{ID}"]
+    assert not found["GET", f"/status/{ID.upper()}"]
 
 
 async def answers(app: Any, handlers: dict[type, Any]) -> tuple[list[Message], Exception | None]:

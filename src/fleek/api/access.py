@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 
 from fleek.api import upload_addresses
 from fleek.api.admin_refusals import AdminRefusals
+from fleek.api.headers import headers_of
 from fleek.api.peers import caller_address
 from fleek.api.request_rates import RequestRates, bucket_of, refusal
 from fleek.domain.access import ANONYMOUS, BY_ADDRESS, SIGNED, Caller, Required, Scope
@@ -106,19 +107,20 @@ async def authorize(request: Request, scope: Required) -> None:
         TenantDisabled: The tenant of the caller may do nothing.
         InsufficientScope: The caller may not do this.
     """
-    rt: Runtime = request.app.state.runtime
-    address = caller_address(request.scope, request.app.state.proxies)
+    state = request.app.state
+    rt: Runtime = state.runtime
+    address = caller_address(request.scope, state.proxies)
     found = await _caller(request, rt, scope)
     if found is None:
         _note_refusal(request, scope, None, Unauthorized.code)
-        refused: RefusedKeys = request.app.state.refused_keys
+        refused: RefusedKeys = state.refused_keys
         refused.add(address or "")
         raise Unauthorized(STALE_ADDRESS if scope == BY_ADDRESS else NO_KEY)
     request.scope["fleek.caller"] = found
     if found is not MONITOR:
         tenant = await find_tenant(rt, found.tenant_id)
-        per_minute = effective_limits(rt, tenant).rate_per_minute
-        await _check_rate(request, bucket_of(found, address), per_minute)
+        if (bucket := bucket_of(found, address)) is not None:
+            await _check_rate(request, bucket, effective_limits(rt, tenant).rate_per_minute)
         if tenant is not None and not tenant.enabled:
             raise TenantDisabled("the tenant of this key is disabled: ask the operator")
     if not found.may(scope):
@@ -137,9 +139,9 @@ def _note_refusal(request: Request, scope: Required, who: Caller | None, code: s
     refusals.add(by, tenant_id=tenant_id, route=route, code=code)
 
 
-async def _check_rate(request: Request, bucket: str | None, per_minute: int | None) -> None:
+async def _check_rate(request: Request, bucket: str, per_minute: int | None) -> None:
     """Count the request, and let its response say how many more there may be."""
-    if bucket is None or not per_minute:
+    if not per_minute:
         return
     rates: RequestRates = request.app.state.request_rates
     quota = await rates.take(bucket, request_rate(per_minute))
@@ -173,6 +175,8 @@ async def _shows_first_key(request: Request, rt: Runtime) -> bool:
     Else a caller with the very first key would count as one without a key for half a second, and its job
     could become that of another tenant.
     """
+    if KEY_HEADERS.isdisjoint(headers_of(request.scope)):
+        return False
     with suppress(AmbiguousCredentials):
         key = presented_key(request.headers)
         if key is not None and id_of(key) is not None and await caller_of(rt, key) is not None:

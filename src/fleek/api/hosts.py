@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleek.api.access import SCHEMES
 from fleek.api.errors import answer
+from fleek.api.headers import headers_of
 from fleek.domain.errors import ForeignOrigin, RequestError, UnknownHost
 from fleek.settings import LOOPBACK, Settings
 
@@ -105,7 +106,7 @@ class Origins:
         """
         if scope["method"] in SAFE or self._any:
             return
-        if OF_PAGES.isdisjoint(name for name, _ in scope["headers"]):
+        if OF_PAGES.isdisjoint(headers_of(scope)):
             return  # it is not from a browser
         headers = Headers(scope=scope)
         if _has_key(headers):

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Any, Final
 
 from fastapi import Header
@@ -15,6 +16,7 @@ from fastapi.requests import Request
 
 from fleek import strict
 from fleek.api.deps import caller, runtime
+from fleek.api.headers import headers_of
 from fleek.domain.errors import BadIdempotencyKey
 from fleek.domain.idempotency import KEY, RequestIdentity
 from fleek.domain.job import JobId, JobRequest
@@ -23,6 +25,8 @@ from fleek.store.jobs import Accepted, JobView
 
 HEADER: Final = "Idempotency-Key"
 RETRY_COUNT: Final = "x-stainless-retry-count"
+KEY_HEADER: Final = HEADER.lower().encode()
+RETRY_HEADER: Final = RETRY_COUNT.encode()
 RETRY_WINDOW: Final = timedelta(seconds=120)  # a client's retries follow within seconds
 
 IdempotencyKeyHeader = Annotated[
@@ -59,6 +63,8 @@ DEFAULTS: Final = {
 }
 """What each field of a request holds if nothing is said; see `identify`."""
 
+_fields = attrgetter(*DEFAULTS)
+
 
 def key_of(request: Request) -> str | None:
     """Return the key of a request, None without one.
@@ -66,9 +72,9 @@ def key_of(request: Request) -> str | None:
     Raises:
         BadIdempotencyKey: It has a form that is not allowed, or there are two.
     """
-    given = request.headers.getlist(HEADER)
-    if not given:
+    if KEY_HEADER not in headers_of(request.scope):
         return None
+    given = request.headers.getlist(HEADER)
     if len(given) > 1 or KEY.fullmatch(given[0]) is None:
         raise BadIdempotencyKey(f"{HEADER} must be 1-255 visible ASCII characters, sent once")
     return given[0]
@@ -76,6 +82,8 @@ def key_of(request: Request) -> str | None:
 
 def is_counted_retry(request: Request) -> bool:
     """Whether the client says that it sends this request once more."""
+    if RETRY_HEADER not in headers_of(request.scope):
+        return False
     return request.headers.get(RETRY_COUNT, "").strip("0").isdecimal()
 
 
@@ -92,8 +100,8 @@ def said(wanted: JobRequest) -> dict[str, Any]:
     """Return what a request says, in the form of JSON: see `identify`."""
     return {
         name: _plain(value)
-        for name, default in DEFAULTS.items()
-        if (value := getattr(wanted, name)) != default
+        for (name, default), value in zip(DEFAULTS.items(), _fields(wanted), strict=True)
+        if value != default
     }
 
 
@@ -128,7 +136,7 @@ def _identity(request: Request, content: Mapping[str, Any]) -> RequestIdentity:
         digest=hashlib.sha256(canonical).digest(),
         key=key_of(request),
         window=window,
-        ordered=RETRY_COUNT in request.headers,
+        ordered=RETRY_HEADER in headers_of(request.scope),
     )
 
 

@@ -14,6 +14,7 @@ from fleek.api.deps import (
     caller,
     link,
     location_of,
+    own_addresses,
     queue_positions,
     runtime,
 )
@@ -100,7 +101,7 @@ async def create_job(
     view = await view_of(request, headers, accepted)
     view = await wait_for_end(request, headers, view)
     headers["Location"] = _address(view, rt)
-    document = job_json(view.job, view.media, addresses(rt))
+    document = job_json(view.job, view.media, own_addresses(request))
     return json_response(document, status=201, headers=headers)
 
 
@@ -129,7 +130,8 @@ async def get_job(job_id: JobIdPath, request: Request) -> Response:
     rt = runtime(request)
     view = await jobs.get(rt.db, job_id, tenant_id=caller(request).tenant_id)
     position = await queue_positions(request).position(rt, view.job)
-    return json_response(job_json(view.job, view.media, addresses(rt), queue_position=position))
+    document = job_json(view.job, view.media, own_addresses(request), queue_position=position)
+    return json_response(document)
 
 
 @router.patch(

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.deps import JOB_ID
+from fleek.api.headers import headers_of
 from fleek.api.metrics import HttpMetrics, method_of
 from fleek.api.peers import Peers, caller_address
 from fleek.api.request_rates import Quota
@@ -118,6 +119,8 @@ def _log(scope: Scope, proxies: Peers, *, status: int, seconds: float) -> None:
 
 def _header(scope: Scope, name: bytes) -> str | None:
     """Return the first value of a header; None: there is none."""
+    if name not in headers_of(scope):
+        return None
     for given, value in scope["headers"]:
         if given == name:
             return str(value.decode("latin-1"))

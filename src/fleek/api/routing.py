@@ -28,6 +28,7 @@ from starlette.types import Receive, Scope, Send
 
 from fleek.api.access import ACCESS_ERRORS, authorize
 from fleek.api.errors import problems
+from fleek.api.headers import headers_of
 from fleek.api.lazy_route import LazyRoute
 from fleek.api.request_body import read_json
 from fleek.api.suggestions import HEADERS, Suggestion, fields_at, for_query, model_fields
@@ -302,7 +303,7 @@ def check_query(request: Request, known: Mapping[str, bool], body: Collection[st
 def _check_headers(request: Request, *, creates: bool, waits: bool) -> None:
     if request.method in SAFE:
         return
-    if CHECKED.isdisjoint(name for name, _ in request.scope["headers"]):
+    if CHECKED.isdisjoint(headers_of(request.scope)):
         return  # as in most requests
     if not creates and "idempotency-key" in request.headers:
         raise _refusal("header", "Idempotency-Key", "unsupported", Suggestion(NO_KEY))

@@ -13,6 +13,7 @@ from fastapi import Header
 from fastapi.requests import Request
 
 from fleek.api.deps import hub, runtime
+from fleek.api.headers import headers_of
 from fleek.api.hub import Hub
 from fleek.api.sse import disconnected
 from fleek.domain.errors import DatabaseUnavailable, NotFound
@@ -76,6 +77,8 @@ async def wait_for_end(
 
     `headers`: those of the response. The wait ends early if the caller goes away or the process is told to stop.
     """
+    if b"prefer" not in headers_of(request.scope):
+        return view
     seconds = preferred_seconds(request.headers.getlist("prefer"))
     if seconds is None:
         return view

@@ -214,11 +214,12 @@ class JobLinks(Schema):
 
 def job_links(job_id: UUID, addresses: Addresses) -> dict[str, str]:
     """Return what `JobLinks` holds, in the order of its fields."""
-    here = f"{addresses.public}/api/v1/jobs/{job_id}"
+    name = str(job_id)  # once, as it takes longer than all the rest here
+    here = f"{addresses.public}/api/v1/jobs/{name}"
     return {
         "self": here,
         "cancel": f"{here}/cancel",
-        "download": f"{addresses.public}/api/v1/download/{job_id}",
+        "download": f"{addresses.public}/api/v1/download/{name}",
         "retry": f"{here}/retry",
         "events": f"{here}/events",
         "history": f"{here}/history",
@@ -235,18 +236,18 @@ class JobStage(StrEnum):
     RUNNING = "running"  # at the provider
     COLLECTING = "collecting"  # its files are being stored
 
-    @classmethod
-    def of(cls, job: Job) -> Self | None:
+    @staticmethod
+    def of(job: Job) -> "JobStage | None":
         """Return the stage of a job; None: it has ended."""
-        return None if job.terminal else cls(STAGES[job.state])
+        return None if job.terminal else STAGES[job.state]
 
 
-STAGES: Final[Mapping[State, str]] = {
-    Status.PENDING: "queued",
-    Stage.STARTING: "starting",
-    Stage.UNKNOWN: "starting",
-    Stage.WAITING: "running",
-    Stage.COLLECTING: "collecting",
+STAGES: Final[Mapping[State, JobStage]] = {
+    Status.PENDING: JobStage.QUEUED,
+    Stage.STARTING: JobStage.STARTING,
+    Stage.UNKNOWN: JobStage.STARTING,
+    Stage.WAITING: JobStage.RUNNING,
+    Stage.COLLECTING: JobStage.COLLECTING,
 }
 
 
@@ -277,6 +278,18 @@ class TriedRoute(RouteRead):
     reason: str
 
 
+def _only_route(job: Job) -> dict[str, Any]:
+    """Return what the `JobRoute` of a job without the catalogue holds, in the order of its fields."""
+    return {
+        "provider": job.provider,
+        "model_name": job.model,
+        "requested": [job.model],
+        "requested_parameters": None,
+        "alternatives": [],
+        "tried": [],
+    }
+
+
 class JobRoute(RouteRead):
     """Where a job runs: `model_name` and `parameters` of the job are those of this model."""
 
@@ -295,9 +308,7 @@ class JobRoute(RouteRead):
         routing = job.routing
         here = {"provider": job.provider, "model_name": job.model}
         if routing is None:
-            return cls(
-                **here, requested=[job.model], requested_parameters=None, alternatives=[], tried=[]
-            )
+            return cls(**_only_route(job))
         read = [
             RouteRead(provider=route.provider, model_name=route.model) for route in routing.routes
         ]
@@ -464,7 +475,7 @@ def job_document(
         "metadata": dict(job.metadata),
         "favourite": job.favourite,
         "tags": list(job.tags),
-        "route": JobRoute.from_job(job),
+        "route": JobRoute.from_job(job) if job.routing else _only_route(job),
         "reused_from": job.reused_from,
         "batch_id": job.batch_id,
         "batch_index": job.batch_index,
