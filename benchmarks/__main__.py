@@ -19,9 +19,10 @@ from typing import Final
 
 from benchmarks.api import requests
 from benchmarks.busy import busy
+from benchmarks.crowd import crowd
 from benchmarks.databases import Databases, opened
 from benchmarks.figures import FULL, HEAD, QUICK, Measure, Row, Scale
-from benchmarks.jobs import counts, crowd, jobs
+from benchmarks.jobs import counts, jobs
 from benchmarks.latency import latency
 from benchmarks.start import start
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from benchmarks.api import SUBMIT_PICTURE, WARM
 from benchmarks.databases import Databases
 from benchmarks.figures import Row, Scale, Series, rounds
-from benchmarks.jobs import AT_ONCE, PREDICT_SECONDS, await_number, by_status
-from benchmarks.servers import Server, at, bare_api, provider, service
+from benchmarks.jobs import AT_ONCE, PREDICT_SECONDS, await_number, completed
+from benchmarks.servers import at, bare_api, provider, service
 
 
 def busy(databases: Databases, scale: Scale) -> Iterator[Row]:
@@ -23,17 +23,13 @@ def busy(databases: Databases, scale: Scale) -> Iterator[Row]:
             against = bare.load([SUBMIT_PICTURE], seconds=scale.seconds / 2)
             with provider(PREDICT_SECONDS) as host, service(databases.fresh(), at(host)) as ours:
                 ours.load([SUBMIT_PICTURE], number=AT_ONCE)
-                await_number(lambda: _completed(ours), 1)
-                before = _completed(ours)
+                await_number(lambda: completed(ours), 1)
+                before = completed(ours)
                 found = ours.load([SUBMIT_PICTURE], seconds=scale.seconds)
-                ended.values.append((_completed(ours) - before) / scale.seconds)
+                ended.values.append((completed(ours) - before) / scale.seconds)
             wall.values.append(found["per_second"] / against["per_second"])
             rate.values.append(found["per_second"])
             p99.values.append(found["p99_ms"])
     figure = f"{rate:,.0f}/s, p99 {p99:.0f} ms; {ended:.0f} jobs/s completed meanwhile"
     target = "≥ 0.35; p99 < 150 ms"
     yield Row("P1b submit, worker busy", databases.kind, figure, wall=f"{wall:.2f}", target=target)
-
-
-def _completed(server: Server) -> int:
-    return by_status(server)["completed"]

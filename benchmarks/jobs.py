@@ -79,7 +79,7 @@ def _entrants(stack: ExitStack, databases: Databases, host: Server) -> dict[str,
     return {
         "bare pipeline": Entrant(lambda number: _by_pipeline(bare, number)),
         "Celery, no guarantees": Entrant(_by(promising_nothing, _done, host), promising_nothing),
-        **{name: Entrant(_by(server, _completed, host), server) for name, server in ours.items()},
+        **{name: Entrant(_by(server, completed, host), server) for name, server in ours.items()},
     }
 
 
@@ -136,7 +136,8 @@ def _done(server: Server) -> int:
     return found
 
 
-def _completed(server: Server) -> int:
+def completed(server: Server) -> int:
+    """Return how many jobs of ours are completed."""
     return by_status(server)["completed"]
 
 
@@ -189,11 +190,11 @@ def counts(databases: Databases, scale: Scale) -> Iterator[Row]:
         program = ("benchmarks.counted", str(folder / "counts"))
         env = {**at(host), "PYTHONPATH": str(ROOT)}
         ours = stack.enter_context(service(databases.fresh(), env, program=program))
-        do = _by(ours, _completed, host)
+        do = _by(ours, completed, host)
         do(WARM_JOBS)
-        before = counted.read() | {"HTTP calls": _calls(host)}
+        before = counted.read() | {"HTTP calls": calls(host)}
         used = do(scale.jobs)
-        after = counted.read() | {"HTTP calls": _calls(host)}
+        after = counted.read() | {"HTTP calls": calls(host)}
         per_job = {name: (after[name] - before[name]) / scale.jobs for name in after}
     figure = ", ".join(f"{number:.1f} {name}" for name, number in per_job.items())
     figure += f", {used.switches / scale.jobs:.0f} context switches"
@@ -202,24 +203,7 @@ def counts(databases: Databases, scale: Scale) -> Iterator[Row]:
     )
 
 
-def _calls(host: Server) -> int:
+def calls(host: Server) -> int:
     """Return how many requests the provider has had, downloads included."""
     found: dict[str, int] = host.get("/_emu/counts")
     return found.get("request", 0) + found.get("download", 0)
-
-
-def crowd(databases: Databases, scale: Scale) -> Iterator[Row]:
-    """Many jobs of two seconds at once, on one process."""
-    with provider(2) as host, service(databases.fresh(), at(host)) as ours:
-        began, before = time.perf_counter(), ours.usage()
-        with downloaded(host, scale.crowd):
-            ours.load([SUBMIT_PICTURE], number=scale.crowd)
-            accepted = time.perf_counter() - began
-        await_number(lambda: _completed(ours), scale.crowd)
-        took, used = time.perf_counter() - began, ours.usage() - before
-        peak = ours.memory("VmHWM") / (1 << 20)
-    figure = (
-        f"{took:.1f} s in all, accepted in {accepted:.1f} s; "
-        f"{used.cpu / scale.crowd * MS:.1f} ms of processor time per job; peak {peak:.0f} MiB"
-    )
-    yield Row(f"P4 {scale.crowd:,} jobs of 2 s at once", databases.kind, figure)
