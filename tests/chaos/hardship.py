@@ -10,7 +10,7 @@ WRONG_CLOCK: Final = 0.6  # of the processes, and of the steps of a running cloc
 SHIFTS: Final = (60.0, 3600.0, 86_400.0)  # seconds: a minute, an hour, a day or so, either way
 BAD_DISK: Final = 0.4  # of the processes
 DISK: Final = ("enospc", "erofs", "oserror")
-PLACES: Final = ("output.spooled", "output.stored", "document.spooled", "storage.place")
+PLACES: Final = ("output.spooled", "output.stored", "document.made", "storage.place")
 SPARE: Final = 2  # free descriptors of a starved process
 ELSEWHERE: Final = {"PROVIDERS": "placeholder"}
 """Settings of a worker on which the provider is not configured."""

@@ -60,10 +60,8 @@ MUTATIONS: Final = (
     Mutation(
         "a job completes before its files are stored",
         "engine/collect.py",
-        "        await rt.storage.save(key, spooled, content_type=sniffed.content_type)\n",
-        "        asyncio.get_running_loop().call_later(\n"
-        "            0.3, rt.storage._tree.save, key, spooled.rename(f'{spooled}.late')\n"
-        "        )\n",
+        "            await rt.storage.save(key, source, content_type=sniffed.content_type)\n",
+        "            asyncio.get_running_loop().call_later(0.3, rt.storage._tree.write, key, source)\n",
         "tests/chaos/test_sweep.py",
     ),
     Mutation(

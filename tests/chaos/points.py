@@ -65,7 +65,7 @@ POINTS: Final = (
     Point("collecting.written", actions=HELD),
     Point("output.spooled"),
     Point("output.stored", actions=FROZEN),
-    Point("document.spooled"),
+    Point("document.made"),
     Point("storage.place"),
     Point("storage.placed"),
     Point("completed.write", actions=FROZEN),

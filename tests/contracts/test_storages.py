@@ -85,6 +85,16 @@ async def test_a_saved_file_is_read_back(storage: Storage, size: int) -> None:
     assert await read(storage, KEY) == content
 
 
+async def test_content_is_saved_without_a_file(storage: Storage) -> None:
+    """What is small was never written to the spool. It replaces what was there before."""
+    await save(storage, KEY, b"older and longer")
+
+    await storage.save(KEY, b"newer", content_type="application/json")
+
+    assert await read(storage, KEY) == b"newer"
+    assert list(storage.spool().iterdir()) == []
+
+
 @pytest.mark.usefixtures("_full_suite")  # takes a second
 async def test_a_range_equals_a_slice(storage: Storage, subtests: pytest.Subtests) -> None:
     """Players seek in videos; the API parses `Range` into these two numbers."""

@@ -6,16 +6,17 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fleek.domain.errors import ConfigurationError, NotFound, StorageError, StorageFull
 from fleek.domain.media import Key
 from fleek.environment import read
-from fleek.storage.base import Storage, spool_file
+from fleek.storage.base import Storage
 from fleek.storage.local import LocalStorage, LocalStorageSettings, connect
 from fleek.storage.local.tree import Disk, Tree
 
@@ -40,6 +41,14 @@ async def save(storage: Storage, key: str = KEY, content: bytes = b"x") -> None:
     await storage.save(Key(key), source, content_type="image/png")
 
 
+async def save_content(storage: Storage, key: str = KEY, content: bytes = b"x") -> None:
+    """Save a file that was never in the spool."""
+    await storage.save(Key(key), content, content_type="image/png")
+
+
+both_ways = pytest.mark.parametrize("save", [save, save_content])
+
+
 async def content_of(storage: Storage, key: str = KEY) -> bytes:
     """Return the bytes of a file."""
     return b"".join([chunk async for chunk in storage.read(Key(key))])
@@ -50,6 +59,7 @@ def below(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
+Save = Callable[[Storage], Coroutine[Any, Any, None]]
 EMPTY = {"media", "metadata", "uploads", ".spool"}
 
 
@@ -81,8 +91,9 @@ class RecordingFsync:
         )
 
 
+@both_ways
 async def test_a_save_is_durable_before_the_rename_and_the_return(
-    tmp_path: Path,
+    tmp_path: Path, save: Save
 ) -> None:
     """After a power failure the file is complete under its key, in existing folders."""
     with opened(tmp_path):
@@ -130,8 +141,9 @@ async def test_a_disk_without_fsync_of_folders_can_be_used(tmp_path: Path, numbe
     ],
     ids=lambda value: errno.errorcode.get(value, "") if isinstance(value, int) else "",
 )
+@both_ways
 async def test_a_failed_save_leaves_nothing(
-    tmp_path: Path, failing: str, number: int, kind: type[StorageError]
+    tmp_path: Path, save: Save, failing: str, number: int, kind: type[StorageError]
 ) -> None:
     """No partial file, no source, no empty folder; the message has no path."""
     with opened(tmp_path):
@@ -188,6 +200,7 @@ def test_a_limit_on_the_file_size_leaves_no_partial_file(tmp_path: Path) -> None
     program = f"""
 import asyncio, resource, signal
 from pathlib import Path
+from typing import Any
 from fleek.domain.errors import StorageError
 from fleek.storage.local import LocalStorage
 from fleek.storage.local.tree import Disk, Tree
@@ -429,7 +442,8 @@ async def test_an_error_after_the_caller_was_cancelled_is_ignored(tmp_path: Path
     assert closed == []
 
 
-async def test_a_save_continues_after_the_caller_was_cancelled(tmp_path: Path) -> None:
+@both_ways
+async def test_a_save_continues_after_the_caller_was_cancelled(tmp_path: Path, save: Save) -> None:
     """A partial save would be worse: the same key will be saved again."""
     began, go_on = threading.Event(), threading.Event()
 
@@ -448,6 +462,7 @@ async def test_a_save_continues_after_the_caller_was_cancelled(tmp_path: Path) -
         go_on.set()
 
     assert (tmp_path / KEY).read_bytes() == b"x"
+    assert list((tmp_path / ".spool").iterdir()) == []
 
 
 async def test_check_requires_free_space(tmp_path: Path) -> None:
@@ -578,31 +593,3 @@ async def test_unwritable_folders_stop_the_start(
     with pytest.raises(ConfigurationError, match=r"STORAGE_PATH=.*cannot write"):
         async with connect():
             pass
-
-
-async def test_a_file_of_the_spool_is_removed_if_its_caller_goes_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The thread writes on; the file must not stay for a day."""
-    entered, gate = threading.Event(), threading.Event()
-
-    def slow(path: Path, content: bytes) -> None:
-        entered.set()
-        assert gate.wait(PATIENCE_SECONDS)
-        path.write_bytes(content)
-
-    monkeypatch.setattr("fleek.storage.base.append", slow)
-    with opened(tmp_path) as storage:
-
-        async def spool() -> None:
-            async with spool_file(storage, "document", content=b"x", saved=True):
-                raise NotImplementedError
-
-        task = asyncio.create_task(spool())
-        assert await asyncio.to_thread(entered.wait, PATIENCE_SECONDS)
-        task.cancel()
-        gate.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-        assert list(storage.spool().iterdir()) == []

@@ -41,10 +41,9 @@ from fleek.engine.metadata_document import noted, notes_of, save_document
 from fleek.engine.paid import PAID, is_final, recall
 from fleek.engine.provenance import Signing
 from fleek.engine.runtime import Runtime
-from fleek.engine.spool import write_spool
+from fleek.engine.spool import spooled
 from fleek.providers.base import Provider, SupportsUpload
 from fleek.sniff import Sniffed
-from fleek.storage.base import spool_file
 from fleek.store import attempts, events, jobs
 from fleek.store.updates import Update
 from fleek.tracing import job_span, span
@@ -169,24 +168,24 @@ async def store_output(
         HostError: It cannot be kept now.
         ProviderError: It cannot be fetched; ``retryable`` says whether ever.
     """
-    async with spool_file(rt.storage, f"{attempt.id}-{index}", saved=True) as spooled:
-        limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
-        kept = await write_spool(
-            _chunks(rt, job, attempt, output),
-            spooled,
-            most=most,
-            too_large=OutputUnsafe(f"the outputs are larger than {limit}", code=TOO_LARGE),
-            min_free_bytes=rt.settings.min_free_bytes,
-        )
+    limit = f"MAX_JOB_BYTES={rt.settings.max_job_bytes}"
+    async with spooled(
+        rt.storage,
+        f"{attempt.id}-{index}",
+        _chunks(rt, job, attempt, output),
+        most=most,
+        too_large=OutputUnsafe(f"the outputs are larger than {limit}", code=TOO_LARGE),
+        min_free_bytes=rt.settings.min_free_bytes,
+        as_file=signing is not None and signing.needed,
+    ) as received:
         failpoints.hit("output.spooled")
-        if kept.size_bytes == 0:
+        if received.size_bytes == 0:
             raise OutputBroken("the output is empty")
-        if signing is not None:
-            kept = await signing.sign(index, spooled, kept)
-        size, digest, sniffed = kept
+        kept = received if signing is None else await signing.sign(index, received)
+        size, digest, sniffed, source = kept
         key = media_key(job.id, attempt.id, index, sha256=digest, extension=sniffed.extension)
         with span("storage.save", fleek__bytes=size, fleek__content_type=sniffed.content_type):
-            await rt.storage.save(key, spooled, content_type=sniffed.content_type)
+            await rt.storage.save(key, source, content_type=sniffed.content_type)
         failpoints.hit("output.stored")
     return _media(job, attempt, index, key=key, digest=digest, size=size, sniffed=sniffed)
 

@@ -11,7 +11,6 @@ from fleek.domain.media import Media, metadata_key
 from fleek.engine.moderation import FLAGGED
 from fleek.engine.provenance import SIGNED
 from fleek.engine.runtime import Runtime
-from fleek.storage.base import spool_file
 from fleek.store.events import Event
 
 
@@ -38,10 +37,9 @@ async def save_document(
     for entry in written["outputs"]:
         if entry["index"] in signed:
             entry["c2pa"] = signed[entry["index"]]
-    name, content = f"{job.attempt_id}-document", strict.dumps(written)
-    async with spool_file(rt.storage, name, content=content, saved=True) as spooled:
-        failpoints.hit("document.spooled")
-        await rt.storage.save(metadata_key(job.id), spooled, content_type="application/json")
+    failpoints.hit("document.made")
+    content = strict.dumps(written)
+    await rt.storage.save(metadata_key(job.id), content, content_type="application/json")
 
 
 def document(job: Job, media: Sequence[Media], made: Sequence[Attempt] = ()) -> dict[str, Any]:

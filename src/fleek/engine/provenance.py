@@ -112,15 +112,20 @@ class Signing:
         self._job = job
         self._min_free_bytes = min_free_bytes
 
-    async def sign(self, index: int, path: Path, received: Spooled) -> Spooled:
+    @property
+    def needed(self) -> bool:
+        """Whether outputs may be signed, as files of the spool."""
+        return self._signer is not None
+
+    async def sign(self, index: int, received: Spooled) -> Spooled:
         """Put a signed copy in the place of a file of the spool; returns what is there then.
 
         Raises:
             SigningFailed: It cannot be signed, and has to be.
             StorageFull: There is no room for the copy.
         """
-        signer, sniffed = self._signer, received.sniffed
-        if signer is None or sniffed.content_type not in SIGNABLE:
+        signer, sniffed, path = self._signer, received.sniffed, received.source
+        if signer is None or isinstance(path, bytes) or sniffed.content_type not in SIGNABLE:
             return received
         async with spool_file(self._storage, f"{path.name}-signed") as copy:
             free = (await asyncio.to_thread(shutil.disk_usage, path.parent)).free
@@ -136,6 +141,7 @@ class Signing:
                 return received
             signed = await asyncio.to_thread(_measured, copy, sniffed)
             await asyncio.to_thread(copy.replace, path)
+            signed = signed._replace(source=path)
         self.notes[index] = SIGNED
         self.added_bytes += signed.size_bytes - received.size_bytes
         return signed
@@ -144,7 +150,7 @@ class Signing:
 def _measured(path: Path, sniffed: Sniffed) -> Spooled:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return Spooled(file.tell(), digest, sniffed)
+        return Spooled(file.tell(), digest, sniffed, path)
 
 
 def _manifest(job: Job, content_type: str) -> Mapping[str, Any]:

@@ -63,7 +63,7 @@ async def _receive(
 ) -> Upload:
     """Write a file to `path`, and return the row that describes it."""
     most = rt.settings.max_upload_bytes
-    size, digest, sniffed = await write_spool(
+    size, digest, sniffed, _ = await write_spool(
         chunks,
         path,
         most=most,

@@ -58,10 +58,11 @@ class Storage(Protocol):
         """
         ...
 
-    async def save(self, key: Key, source: Path, *, content_type: str) -> None:
+    async def save(self, key: Key, source: Path | bytes, *, content_type: str) -> None:
         """Move a complete file from the spool to `key`, durably, replacing an older one.
 
-        `source` is removed. When this returns, the file survives a power failure.
+        `source` is removed; of a small file it may be the content instead. When this returns, the file
+        survives a power failure.
 
         Raises:
             StorageFull: There is no free space; there is no file under `key`.
@@ -139,14 +140,11 @@ def folders_of(prefix: str) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def spool_file(
-    storage: Storage, name: str, *, content: bytes | None = None, saved: bool = False
-) -> AsyncGenerator[Path]:
+async def spool_file(storage: Storage, name: str, *, saved: bool = False) -> AsyncGenerator[Path]:
     """Yield the path of a new file in the spool; the file is removed at the end, if it exists.
 
-    `content` is written to it in the same visit of a thread; None: the block makes the file. With
-    `saved`, the block ends by handing the file to `Storage.save`, so nothing is left to remove after
-    it: each visit of a thread for nothing costs a job a tenth of a millisecond.
+    With `saved`, the block ends by handing the file to `Storage.save`, so nothing is left to remove
+    after it: each visit of a thread for nothing costs a job a tenth of a millisecond.
 
     Errors of the file system are translated. A failed removal does not replace the first error: a
     disk that became read-only refuses both.
@@ -155,13 +153,8 @@ async def spool_file(
         HostError: The spool cannot be used now.
     """
     with host_errors("write the spool"):
-        name = f"{name}-{secrets.token_hex(8)}"
-        making = asyncio.ensure_future(asyncio.to_thread(_spooled, storage, name, content))
-        try:
-            path = await asyncio.shield(making)
-        except asyncio.CancelledError:
-            await _remove(await making)  # the thread writes on
-            raise
+        folder = await asyncio.to_thread(storage.spool)
+        path = folder / f"{name}-{secrets.token_hex(8)}"
         try:
             yield path
         except BaseException:
@@ -169,19 +162,6 @@ async def spool_file(
             raise
         if not saved:
             await _remove(path)
-
-
-def _spooled(storage: Storage, name: str, content: bytes | None) -> Path:
-    path = storage.spool() / name
-    if content is None:
-        return path
-    try:
-        append(path, content)
-    except OSError:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise
-    return path
 
 
 def append(path: Path, content: bytes) -> None:
@@ -195,11 +175,20 @@ def append(path: Path, content: bytes) -> None:
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        write_all(descriptor, content)
     finally:
         os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write everything to an open file. Blocks.
+
+    Raises:
+        OSError: Not all could be written.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 async def _remove(path: Path) -> None:

@@ -120,7 +120,7 @@ async def test_a_saved_file_is_compared_with_its_source(
 class Forgetful(Bucket):
     """A bucket that reports one byte less than it received."""
 
-    def _upload(self, key: Key, source: Path, *rest: Any) -> Any:
+    def _upload(self, key: Key, source: Path | bytes, *rest: Any) -> Any:
         size, tag, found = super()._upload(key, source, *rest)
         return size, tag, {**found, "size": size - 1}
 

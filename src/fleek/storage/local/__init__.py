@@ -80,15 +80,22 @@ class LocalStorage:
         """
         return self._tree.spool()
 
-    async def save(self, key: Key, source: Path, *, content_type: str) -> None:  # noqa: ARG002 - folders keep none
-        """Move a complete file to `key`, durably; `source` is removed even if that fails.
+    async def save(self, key: Key, source: Path | bytes, *, content_type: str) -> None:  # noqa: ARG002 - folders keep none
+        """Move a complete file, or write its content, to `key`, durably.
+
+        `source` is removed even if that fails.
 
         Raises:
             StorageFull: There is no free space.
             StorageError: It could not be written.
             ValueError: The key is not valid: a defect of Fleek.
         """
-        await self._do(f"save {key}", partial(self._tree.save, key, source))
+        work = (
+            partial(self._tree.write, key, source)
+            if isinstance(source, bytes)
+            else partial(self._tree.save, key, source)
+        )
+        await self._do(f"save {key}", work)
 
     async def read(
         self, key: Key, *, start: int = 0, end: int | None = None

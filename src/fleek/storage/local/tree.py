@@ -20,7 +20,7 @@ from uuid import uuid4
 from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageFull
 from fleek.domain.media import Key
-from fleek.storage.base import AREAS, Stored, folders_of, remove_stale, split
+from fleek.storage.base import AREAS, Stored, folders_of, remove_stale, split, write_all
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
 CLEAN_SECONDS: Final = 3600.0  # minimum time between two removals of old files from the spools
@@ -83,13 +83,29 @@ class Tree:
             for spool in set(self._spools.values()):
                 remove_stale(spool)
 
-    def spool(self) -> Path:
-        """Return the folder for incomplete media, which are removed after a day."""
-        if not self._spools["media"].is_dir():
+    def spool(self, area: str = "media") -> Path:
+        """Return the folder for incomplete files of an area, which are removed after a day."""
+        if not self._spools[area].is_dir():
             self._prepare()
         with suppress(OSError):  # it is tried again later
             self._clean()
-        return self._spools["media"]
+        return self._spools[area]
+
+    def write(self, key: Key, content: bytes) -> None:
+        """Write a file to `key`, durably.
+
+        Raises:
+            ValueError: The key is not valid: a defect of Fleek.
+        """
+        parts = _parts(key)
+        path = self.spool(parts[0]) / uuid4().hex
+        try:
+            self._write(path, content)
+            self._place(parts, path)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
     def save(self, key: Key, source: Path) -> None:
         """Move a complete file to `key`, durably; `source` is removed even if that fails.
@@ -100,9 +116,7 @@ class Tree:
         Raises:
             ValueError: The key is not valid: a defect of Fleek.
         """
-        parts = split(key)
-        if parts is None:
-            raise ValueError(f"{key!r} is not a valid key")
+        parts = _parts(key)
         near, left = source, {source}  # what may have to be removed
         try:
             if source.parent != self._spools[parts[0]]:
@@ -118,9 +132,7 @@ class Tree:
 
     def _on_disk_of(self, area: str, source: Path) -> Path:
         """Return where a file is on the disk of its area: it is copied there if necessary."""
-        if not self._spools[area].is_dir():
-            self._prepare()
-        spool = self._spools[area]
+        spool = self.spool(area)
         if self._disk.device(source) == self._disk.device(spool):
             return source
         near = spool / uuid4().hex
@@ -226,6 +238,14 @@ class Tree:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
             self._sync(folder.parent)
 
+    def _write(self, path: Path, content: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(fd, content)
+            self._disk.fsync(fd)
+        finally:
+            os.close(fd)
+
     def _sync(self, path: Path) -> None:
         fd = os.open(path, FILE)
         try:
@@ -239,6 +259,13 @@ class Tree:
         except OSError as error:
             if error.errno not in UNSYNCED:
                 raise
+
+
+def _parts(key: Key) -> tuple[str, ...]:
+    parts = split(key)
+    if parts is None:
+        raise ValueError(f"{key!r} is not a valid key")
+    return parts
 
 
 def _list(folder: int, path: str, prefix: str) -> Iterator[Stored]:

@@ -77,8 +77,8 @@ class S3Storage:
         self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._spool
 
-    async def save(self, key: Key, source: Path, *, content_type: str) -> None:
-        """Upload a complete file; `source` is removed even if that fails.
+    async def save(self, key: Key, source: Path | bytes, *, content_type: str) -> None:
+        """Upload a complete file, or its content; `source` is removed even if that fails.
 
         Raises:
             StorageFull: There is no free space.
@@ -92,7 +92,7 @@ class S3Storage:
 
         work = partial(self._bucket.put, key, source, content_type=content_type, stopped=stopped)
         try:
-            if await self._do(partial(_size, source)) <= PART_BYTES:
+            if isinstance(source, bytes) or await self._do(partial(_size, source)) <= PART_BYTES:
                 await self._do(work)
             else:
                 async with self._large:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from io import SEEK_END, BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -94,16 +95,16 @@ class Bucket:
         self._store = store
 
     def put(
-        self, key: Key, source: Path, *, content_type: str, stopped: Callable[[], bool]
+        self, key: Key, source: Path | bytes, *, content_type: str, stopped: Callable[[], bool]
     ) -> None:
-        """Upload a file and check that it was received completely.
+        """Upload a file, which is removed, or its content, and check that it was received completely.
 
         The signature of every part covers its SHA-256, so the server refuses corrupted bytes. A
         large file is never in memory as a whole, and is visible only when complete.
 
         Args:
             key: The file's key.
-            source: The file.
+            source: The file, or its content.
             content_type: The detected type.
             stopped: Whether to stop, called before each part.
 
@@ -122,17 +123,19 @@ class Bucket:
             size, sent, meta = self._upload(key, source, attributes, stopped)
             failpoints.hit("storage.placed")
         finally:
-            with suppress(OSError):  # the error of the upload is more useful
-                source.unlink(missing_ok=True)
+            if isinstance(source, Path):
+                with suppress(OSError):  # the error of the upload is more useful
+                    source.unlink(missing_ok=True)
         if meta["size"] != size or (sent and sent != meta["e_tag"]):
             raise StorageError(f"cannot save {key}: the stored file differs from what was sent")
 
     def _upload(
-        self, key: Key, source: Path, attributes: "Attributes", stopped: Callable[[], bool]
+        self, key: Key, source: Path | bytes, attributes: "Attributes", stopped: Callable[[], bool]
     ) -> "tuple[int, str | None, ObjectMeta]":
         """Upload a file; returns its size, the tag in the response, and its state in the bucket."""
-        with translated(f"save {key}"), source.open("rb") as file:
-            size = source.stat().st_size
+        with translated(f"save {key}"), _opened(source) as file:
+            size = file.seek(0, SEEK_END)
+            file.seek(0)
             part = part_bytes(size)
             large = size > part
             put = obstore.put(
@@ -245,6 +248,10 @@ class Bucket:
 def part_bytes(size: int) -> int:
     """Return the size of a file's parts, so that their number stays below S3's maximum."""
     return max(PART_BYTES, math.ceil(size / MAX_PARTS))
+
+
+def _opened(source: Path | bytes) -> IO[bytes]:
+    return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _parts(file: IO[bytes], size: int, stopped: Callable[[], bool]) -> Iterator[bytes]:
