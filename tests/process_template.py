@@ -22,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ KEPT: Final = (
 
 SUBREAPER: Final = 36  # of prctl(2): orphans below this process become its children
 MOST_BYTES: Final = 1024 * 1024  # of an order
-FILES: Final = 2  # stdout and stderr
+FILES: Final = (1, 2, 0)  # stdout, stderr, and stdin where it is another one
 DONE: Final = b"done"
 
 
@@ -134,21 +135,59 @@ class Forked:
 
 
 def start(
-    program: str, *arguments: str, folder: Path, env: Mapping[str, str], log: IO[bytes]
+    program: str,
+    *arguments: str,
+    folder: Path,
+    env: Mapping[str, str],
+    log: IO[bytes],
+    stdin: int | None = None,
 ) -> "Forked | subprocess.Popen[bytes]":
-    """Start a program in a folder with exactly this environment; its stderr goes to `log`."""
+    """Start a program in a folder with exactly this environment; its stderr goes to `log`.
+
+    `stdin` is a file descriptor; None: that of this process.
+    """
     command = [sys.executable, "-m", program, *arguments]
     if program not in IMPORTED or not _can_fork(env):
         return subprocess.Popen(  # noqa: S603 - our own program
-            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=log
+            command, cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=log
         )
     ours, theirs = os.pipe()
     try:
         order = {"arguments": arguments, "folder": str(folder), "env": dict(env)}
-        pid = _template(program).fork(order, [theirs, log.fileno()])
+        files = [theirs, log.fileno(), *([] if stdin is None else [stdin])]
+        pid = _template(program).fork(order, files)
     finally:
         os.close(theirs)
     return Forked(pid, command, os.fdopen(ours, "rb"))
+
+
+def run(
+    program: str,
+    *arguments: str,
+    folder: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    stdin: str | int = "",
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end, and return its exit code and what it has written.
+
+    `stdin` is a text, or a file descriptor.
+
+    Raises:
+        TimeoutExpired: It still runs after `timeout` seconds.
+    """
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as given:
+        if isinstance(stdin, str):
+            given.write(stdin.encode())
+            given.seek(0)
+            stdin = given.fileno()
+        process = start(program, *arguments, folder=folder, env=env, log=log, stdin=stdin)
+        written, _ = process.communicate(timeout=timeout)
+        code = process.wait(timeout)
+        log.seek(0)
+        return subprocess.CompletedProcess(
+            process.args, code, written.decode(), log.read().decode()
+        )
 
 
 def inherited() -> dict[str, str]:
@@ -226,7 +265,7 @@ def _adopt(orphans: int) -> None:
 def _next_order(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Fork for each order, and return it in the new process only; its parent has ended then."""
     while True:
-        data, files, _, _ = socket.recv_fds(channel, MOST_BYTES, FILES)
+        data, files, _, _ = socket.recv_fds(channel, MOST_BYTES, len(FILES))
         if not data:
             os._exit(0)  # who could order has ended
         middle = os.fork()
@@ -248,7 +287,7 @@ def _become(order: Mapping[str, Any], files: Sequence[int]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()  # noqa: TID251 - another process's
     os.environ.update(order["env"])  # noqa: TID251 - another process's
-    for number, file in enumerate(files, 1):
+    for number, file in zip(FILES, files, strict=False):
         os.dup2(file, number)
         os.close(file)
     sys.argv = ["", *order["arguments"]]  # the first is set when the program runs

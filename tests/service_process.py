@@ -28,6 +28,7 @@ LOOK_SECONDS: Final = 0.02  # between the first two polls of a condition
 LATER_SECONDS: Final = 0.1  # between later ones; a request costs the service and the test a few ms
 SLOWER: Final = 1.2  # each pause is longer than the one before by this factor
 HEARTBEAT_SECONDS: Final = "1"  # with 0.2, an idle process uses a tenth of a core; so, a sixtieth
+RECONCILE_SECONDS: Final = "1"  # after a kill; ninety seconds would be for a provider's late list
 
 PAID_FOR: Final = (  # an attempt counts as paid for unless it is known not to be
     "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
@@ -132,8 +133,9 @@ class Service:
         self.port = free_port()
         quiet = {
             "HEARTBEAT_SECONDS": HEARTBEAT_SECONDS,
-            "MAKE_THUMBNAILS": "false",
-        }  # no second process for a job
+            "RECONCILE_SECONDS": RECONCILE_SECONDS,
+            "MAKE_THUMBNAILS": "false",  # no second process for a job
+        }
         self.env = {"API_PORT": str(self.port), **quiet, **settings}
         self.processes: list[Process] = []
         self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)

@@ -59,3 +59,16 @@ def test_a_forked_process_can_be_killed(tmp_path: Path) -> None:
     _, (code, _, _) = told(tmp_path, "hang")
 
     assert code == -signal.SIGKILL
+
+
+@pytest.mark.usefixtures("_full_suite")
+@pytest.mark.parametrize("env", [{}, {"PYTHONHASHSEED": "1"}], ids=["forked", "fresh"])
+def test_a_program_is_run_to_its_end(tmp_path: Path, env: dict[str, str]) -> None:
+    """It gets its input, and what it wrote is returned with its exit code."""
+    (tmp_path / "apart.py").write_text("import sys; print(sys.stdin.read()); sys.exit('an error')")
+
+    ended = process_template.run(
+        "apart", folder=tmp_path, env={**inherited(), **env}, timeout=120, stdin="é"
+    )
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "é\n", "an error\n")

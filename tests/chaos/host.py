@@ -23,6 +23,7 @@ class Host:
 
     per_second: ClassVar[str] = "0.001"  # price of the run time, in US dollars
     accounts: ClassVar[int] = 1  # at one provider, each with its token
+    finds_lost: ClassVar[bool] = True  # a start whose response was lost, without a callback
     models: ClassVar[
         tuple[str, ...]
     ] = ()  # that callers name, in either order; none: the default one
@@ -102,6 +103,8 @@ class OpenAIHost(Host):
 
 class FalHost(Host):
     """An emulator of fal's queue: a request whose response was lost is found by its callback alone."""
+
+    finds_lost = False
 
     def settings(self) -> dict[str, str]:
         """Return the settings of a service that uses this emulator."""

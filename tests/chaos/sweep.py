@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import httpx2
-
 from chaos.age import leave_old_ones, left_over
 from chaos.callers import PAUSE_SECONDS, Callers
 from chaos.checker import Terms, check
@@ -42,6 +40,8 @@ STOPPING: Final = {"plain": "", "big": "[[emu:file_slow=1200]]"}
 PLAIN: Final = {"plain": ""}
 OF_SCENE: Final = {"late": LATE, "again": AGAIN, "stop": STOPPING, "old": PLAIN, "requests": PLAIN}
 HELD: Final = {"long": "[[emu:predict=1]]", "big": "[[emu:file_slow=1200]]"}
+BUSY: Final = "SELECT count(*) FROM jobs WHERE status = 'processing'"
+KNOWN: Final = " AND stage <> 'unknown'"
 COLLECTING: Final = "SELECT prompt FROM jobs WHERE stage = 'collecting' AND worker_id IS NOT NULL"
 PATIENCE: Final = 20.0  # seconds after which callers stop waiting for stuck jobs
 STRUCK: Final = 180.0  # until a point is reached, or a process works again, on a busy machine
@@ -126,12 +126,10 @@ def _is_revived(rig: Rig) -> bool:
 
 
 def _is_busy(rig: Rig) -> bool:
-    """Whether a job is in progress, in a working service."""
+    """Whether a job is in progress, in a working service, and need not wait for its callback."""
     _is_revived(rig)
-    try:
-        return rig.by_status()["processing"] > 0
-    except httpx2.HTTPError:  # it has just ended
-        return True
+    ((number,),) = rig.rows(BUSY if rig.host.finds_lost else f"{BUSY}{KNOWN}")
+    return bool(number)
 
 
 def _helper(rig: Rig, process: Process) -> Process:

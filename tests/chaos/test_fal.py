@@ -1,4 +1,4 @@
-"""Crash points and a storm with fal's queue: no list, and a callback for each request."""
+"""Crash points with fal's queue: no list, and a callback for each request; storms: test_accounts.py."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -11,9 +11,7 @@ from chaos.checker import Terms, check
 from chaos.faults import UNKNOWN
 from chaos.host import FalHost
 from chaos.rig import LOOK_SECONDS, Rig, rigged
-from chaos.storm import SETTINGS, Storm, run
 from chaos.sweep import REFUSED, STRUCK, Leg, plan, run_leg
-from chaos.test_storm import PATIENT
 from service_process import until
 
 OPEN: Final = "SELECT id FROM attempts WHERE verdict IS NULL"
@@ -64,14 +62,3 @@ def test_a_request_is_paid_for_once_after_any_crash(host: FalHost, tmp_path: Pat
         violations = check(rig.evidence(), Terms(codes=REFUSED | UNKNOWN, unknown=True))
 
     assert violations == []
-
-
-def test_a_short_storm_costs_nothing(host: FalHost, tmp_path: Path) -> None:
-    """With kills, lost responses and lost callbacks no request is paid for twice."""
-    storm = Storm(seed=7, jobs=60, kills=5, minutes=0.4, wild=False, split=False, by_callback=True)
-
-    with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:
-        outcome = run(rig, storm)
-
-    assert not outcome.complaints, "\n".join(outcome.complaints)
-    assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)

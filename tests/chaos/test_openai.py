@@ -1,4 +1,7 @@
-"""Crash points and a storm with the API of OpenAI: no callbacks, no own ids, no safe repeats."""
+"""Crash points with the API of OpenAI: no callbacks, no own ids, no safe repeats.
+
+Storms are in test_accounts.py.
+"""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -9,9 +12,7 @@ import pytest
 from chaos.checker import Terms, check
 from chaos.host import OpenAIHost
 from chaos.rig import Rig, rigged
-from chaos.storm import SETTINGS, Storm, run
 from chaos.sweep import REFUSED, Leg, plan, run_leg
-from chaos.test_storm import PATIENT
 from service_process import until
 
 KILLS: Final = ("start.send", "start.sent", "waiting.write", "predicted.write", "reconcile.adopt")
@@ -40,17 +41,6 @@ def test_a_video_is_paid_for_once_after_any_crash(host: OpenAIHost, tmp_path: Pa
         violations = check(rig.evidence(), Terms(codes=CODES))
 
     assert violations == []
-
-
-def test_a_short_storm_costs_nothing(host: OpenAIHost, tmp_path: Path) -> None:
-    """With kills, lost responses, wrong dates and lagging lists every video is paid for once."""
-    storm = Storm(seed=7, jobs=60, kills=5, minutes=0.4, wild=False, split=False, polling=True)
-
-    with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:
-        outcome = run(rig, storm)
-
-    assert not outcome.complaints, "\n".join(outcome.complaints)
-    assert (outcome.paid.twice, outcome.paid.lost) == (0, 0)
 
 
 def crash_after_response(rig: Rig) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import process_template
 from backing_services import free_port
 from fleek import Client
+from process_template import inherited
 from service_process import PATIENCE, until
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -38,19 +40,17 @@ class Shell:
     @property
     def environment(self) -> dict[str, str]:
         """Return an environment with little more than the server's address."""
-        return {"FLEEK_URL": self.url, "TERM": "xterm", "LANG": "C.UTF-8"}
+        return {**inherited(), "FLEEK_URL": self.url, "TERM": "xterm"}
 
     def run(self, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command until it exits."""
-        return subprocess.run(  # noqa: S603 - ourselves
-            self.command(*args),
-            cwd=self.folder,
+        return process_template.run(
+            "fleek",
+            *args,
+            folder=self.folder,
             env=self.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
             timeout=PATIENCE,
-            check=False,
+            stdin=stdin,
         )
 
 

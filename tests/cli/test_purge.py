@@ -5,7 +5,6 @@ import os
 import pty
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import process_template
+from process_template import inherited
 from service_process import PATIENCE, Service, delay, running
 
 JOB = "0198f000-0000-7000-8000-000000000001"
@@ -90,15 +91,9 @@ def test_a_missing_schema_is_exit_2(fleek: Any, tmp_path: Path) -> None:
 
 def command(service: Service, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command where the service runs."""
-    return subprocess.run(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "fleek", "purge", *args],
-        cwd=service.folder,
-        env=service.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        **options,
+    env = {**inherited(), **service.env}
+    return process_template.run(
+        "fleek", "purge", *args, folder=service.folder, env=env, timeout=PATIENCE, **options
     )
 
 
@@ -181,16 +176,7 @@ def test_purge_asks_for_confirmation_at_a_terminal(tmp_path: Path, typed: str, l
         terminal, screen = pty.openpty()
         try:
             os.write(terminal, typed.encode())
-            done = subprocess.run(
-                [sys.executable, "-m", "fleek", "purge", "--older-than", "30d"],
-                cwd=service.folder,
-                env=service.env,
-                stdin=screen,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
+            done = command(service, "--older-than", "30d", stdin=screen)
         finally:
             os.close(terminal)
             os.close(screen)

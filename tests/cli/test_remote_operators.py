@@ -1,10 +1,7 @@
 """`fleek keys` and `fleek queue` over HTTP, with an operator's key."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service_process import running
+import process_template
+from process_template import inherited
+from service_process import PATIENCE, running
 
 SECRET = f"fleek_aaaaaaaaaaaa_{'b' * 49}"
 MOMENT = "2026-01-02T03:04:05Z"
@@ -157,14 +156,8 @@ def test_an_operator_works_from_elsewhere(tmp_path: Path) -> None:
         home.serve()
 
         def run(folder: Path, *args: str, **env: str) -> str:
-            kept = {"PATH": os.environ["PATH"], **env}  # noqa: TID251 - a child's environment
-            done = subprocess.run(  # noqa: S603 - ourselves
-                [sys.executable, "-m", "fleek", *args],
-                cwd=folder,
-                env=kept,
-                capture_output=True,
-                text=True,
-                check=False,
+            done = process_template.run(
+                "fleek", *args, folder=folder, env={**inherited(), **env}, timeout=PATIENCE
             )
             assert done.returncode == 0, done.stderr
             return done.stdout.strip()

@@ -1,9 +1,10 @@
 """One wall clock is wrong, and according to the provider's ledger nothing is paid for twice.
 
-Crossed: which process, since when, by how much, on which database. A shift that is tested with
-callbacks on one database is tested with polling alone on the other. Each time responses are lost, a
-worker ends during a start, and callbacks are lost, duplicated and replayed. In true time nothing is
-overdue: nothing may be cancelled, and all jobs must complete, soon.
+Crossed: which process, since when, by how much, with callbacks or polling alone, on which database.
+On SQLite each case meets a third of the shifts, so that any two of these meet. On PostgreSQL, half of
+the cases meet half of the shifts. Each time responses are lost, a worker ends during a start, and
+callbacks are lost, duplicated and replayed. In true time nothing is overdue: nothing may be cancelled,
+and all jobs must complete, soon.
 """
 
 from collections import Counter
@@ -136,9 +137,9 @@ async def test_a_wrong_clock_costs_nothing(
 async def test_no_wrong_clock_costs_anything(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:
-    """Each shift with callbacks or polling, on SQLite, whose time follows the machine's clock."""
-    shifts = SHIFTS[::2] if callbacks else SHIFTS[1::2]
-    await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)
+    """On SQLite, whose time follows the machine's clock."""
+    turn = ROLES.index(role) + SINCES.index(since) + callbacks
+    await survive(rt, clock, SHIFTS[turn % 3 :: 3], callbacks=callbacks, role=role, since=since)
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
@@ -146,6 +147,6 @@ async def test_no_wrong_clock_costs_anything(
 async def test_no_wrong_clock_costs_anything_on_postgresql(
     rt: Runtime, clock: Clock, *, callbacks: bool, role: str, since: str
 ) -> None:
-    """The other shifts, with the time of the database server."""
+    """With the time of the database server."""
     shifts = SHIFTS[1::2] if callbacks else SHIFTS[::2]
     await survive(rt, clock, shifts, callbacks=callbacks, role=role, since=since)

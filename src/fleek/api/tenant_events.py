@@ -149,7 +149,7 @@ async def _send(
             return
         here = StreamId(cursor, _seconds(rt))
         begin = here if last is None or lost else last
-        place = Place(begin.cursor, None if begin is last else channel.next)
+        place = Place(begin.cursor, None if begin is last else channel.next, QUIET_SECONDS)
         yield hello(rt, event_id=str(begin))
         if lost:
             yield frame("reset", b"{}", event_id=str(here))
@@ -193,7 +193,7 @@ class Place:
 
     cursor: Cursor  # behind what was sent
     number: int | None  # of the channel's batch that comes next; None: the database comes first
-    patience: float = QUIET_SECONDS  # until it is looked at again, although nothing has happened
+    patience: float  # seconds until it is looked at again, although nothing has happened
     over: bool = False  # nothing more is sent
 
 
