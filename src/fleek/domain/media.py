@@ -75,8 +75,11 @@ class Media:
 def media_key(
     job_id: JobId, attempt_id: AttemptId, index: int, *, sha256: str, extension: str
 ) -> Key:
-    """Return the key of a file, unique to its attempt."""
-    return Key(f"media/{job_id}/{attempt_id}/{index}-{sha256[:16]}.{extension}")
+    """Return the key of a file, unique to its attempt.
+
+    Releases before 0.3.0 had a folder for each attempt, which a disk must write as well.
+    """
+    return Key(f"media/{job_id}/{index}-{sha256[:16]}-{attempt_id}.{extension}")
 
 
 def public_name(key: Key) -> str:
