@@ -4,24 +4,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from random import randrange
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import func, select, text
 
 from fleek.domain.job import Status
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.queue import FIRST_DUE, NEXT_PROVIDER, first_run
 from fleek.store.tables import CounterRow
 
 SHARDS: Final = 16  # tallies are kept in parts, so that commits do not queue for one row
-ADD_COUNTS: Final = text(
-    "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
-    " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
+ADD_COUNTS: Final = Write(
+    text(
+        "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
+        " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
+    )
 )
-COUNT_ACCEPTED: Final = text(
-    "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
-    " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
-    " RETURNING EXISTS (SELECT 1 FROM endpoints WHERE enabled)"
+COUNT_ACCEPTED: Final = Query[Any](
+    text(
+        "INSERT INTO tallies (lane, status, jobs) VALUES (:lane, :status, :jobs)"
+        " ON CONFLICT (lane, status) DO UPDATE SET jobs = tallies.jobs + excluded.jobs"
+        " RETURNING EXISTS (SELECT 1 FROM endpoints WHERE enabled)"
+    )
 )
 
 
@@ -82,9 +87,9 @@ async def count_accepted(tx: Transaction, number: int, *, completed: int = 0) ->
     lane = randrange(SHARDS)  # noqa: S311 - spreads load, not a secret
     if completed:  # first, as in `add_counts`: two transactions never wait in a ring
         ended = {"lane": lane, "status": Status.COMPLETED.value, "jobs": completed}
-        await tx.execute(ADD_COUNTS, ended)
-    values = {"lane": lane, "status": Status.PENDING.value, "jobs": number}
-    return bool(await tx.scalar(COUNT_ACCEPTED, values))
+        await ADD_COUNTS.run(tx, [ended])
+    pending = Status.PENDING.value
+    return bool(await COUNT_ACCEPTED.scalar(tx, lane=lane, status=pending, jobs=number))
 
 
 async def add_counts(tx: Transaction, changes: Mapping[Status, int]) -> None:
@@ -95,5 +100,4 @@ async def add_counts(tx: Transaction, changes: Mapping[Status, int]) -> None:
         for status, number in sorted(changes.items())
         if number
     ]
-    if values:
-        await tx.execute(ADD_COUNTS, values)
+    await ADD_COUNTS.run(tx, values)

@@ -32,6 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from fleek.domain.job import JobId
 from fleek.store.database import Database, Transaction
 from fleek.store.events import Event
+from fleek.store.prepared import Write
 from fleek.store.tables import EventRow
 
 START: Final = "(SELECT position FROM event_stream)"
@@ -93,7 +94,10 @@ def _by_transaction(element: _Position, _compiler: SQLCompiler, **_: Any) -> str
     return f"({START} + {XID.format(function=element.function)})"
 
 
-INSERT_EVENTS: Final = insert(EventRow).values(position=WrittenNow())
+INSERT_EVENTS: Final = Write(
+    insert(EventRow).values(position=WrittenNow()),
+    columns=("job_id", "tenant_id", "seq", "type", "data", "at"),
+)
 
 
 class Cursor(NamedTuple):

@@ -13,6 +13,7 @@ from fleek.domain.job import JobId
 from fleek.domain.provider_logs import MAX_BYTES, NOTHING, LogPlace, PredictionLog, growth
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import JobLogRow
 
 PIECE: Final = 4096  # characters of a row
@@ -24,15 +25,22 @@ _LATEST: Final = (
     .where(JobLogRow.job_id.in_(_IDS))
     .group_by(JobLogRow.job_id, JobLogRow.attempt)
 )
-SELECT_PLACES: Final = select(
-    *(JobLogRow.job_id, JobLogRow.seq, JobLogRow.attempt),
-    *(JobLogRow.position, JobLogRow.read, JobLogRow.tail),
-).where(tuple_(JobLogRow.job_id, JobLogRow.seq).in_(_LATEST))
-INSERT_PIECES: Final = insert(JobLogRow)
-DROP_OLDEST: Final = delete(JobLogRow).where(
-    JobLogRow.job_id == bindparam("_job_id"), JobLogRow.position <= bindparam("_until")
+SELECT_PLACES: Final = Query[Any](
+    select(
+        *(JobLogRow.job_id, JobLogRow.seq, JobLogRow.attempt),
+        *(JobLogRow.position, JobLogRow.read, JobLogRow.tail),
+    ).where(tuple_(JobLogRow.job_id, JobLogRow.seq).in_(_LATEST))
 )
-DROP_LOGS: Final = delete(JobLogRow).where(JobLogRow.job_id == bindparam("_job_id"))
+INSERT_PIECES: Final = Write(
+    insert(JobLogRow),
+    columns=("job_id", "seq", "attempt", "position", "read", "tail", "text"),
+)
+DROP_OLDEST: Final = Write(
+    delete(JobLogRow).where(
+        JobLogRow.job_id == bindparam("_job_id"), JobLogRow.position <= bindparam("_until")
+    )
+)
+DROP_LOGS: Final = Write(delete(JobLogRow).where(JobLogRow.job_id == bindparam("_job_id")))
 SELECT_PIECES: Final = (
     select(JobLogRow.job_id, JobLogRow.seq, JobLogRow.attempt, JobLogRow.text)
     .where(JobLogRow.job_id.in_(_IDS), JobLogRow.seq > bindparam("after"))
@@ -68,21 +76,20 @@ async def append(tx: Transaction, logs: Sequence[tuple[JobId, PredictionLog]]) -
         return
     ids = rows.padded(sorted({job_id for job_id, _ in logs}))
     stored = {job_id: _Stored() for job_id in ids}
-    for row in await tx.execute(SELECT_PLACES, {"ids": ids}):
-        known = stored[JobId(row.job_id)]
-        known.seq, known.position = max(known.seq, row.seq), max(known.position, row.position)
-        known.places[row.attempt] = LogPlace(row.read, row.tail)
+    for job_id, seq, attempt, position, read, tail in await SELECT_PLACES.rows(tx, ids=ids):
+        known = stored[JobId(job_id)]
+        known.seq, known.position = max(known.seq, seq), max(known.position, position)
+        known.places[attempt] = LogPlace(read, tail)
     pieces = [piece for job_id, log in logs for piece in _pieces(stored[job_id], job_id, log)]
     if not pieces:
         return
-    await tx.execute(INSERT_PIECES, pieces)
+    await INSERT_PIECES.run(tx, pieces)
     full = [
         {"_job_id": job_id, "_until": known.position - MAX_BYTES + MAX_PIECE}
         for job_id, known in stored.items()
         if known.position > MAX_BYTES
     ]
-    if full:
-        await tx.execute(DROP_OLDEST, full)
+    await DROP_OLDEST.run(tx, full)
 
 
 def _pieces(stored: _Stored, job_id: JobId, log: PredictionLog) -> Iterator[rows.Values]:

@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     and_,
-    bindparam,
     insert,
     or_,
     select,
@@ -39,23 +38,25 @@ from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, release
 from fleek.store.limits import free_places
 from fleek.store.owed import Occurrence, Presenter, insert_owed
+from fleek.store.prepared import Query, Write
 from fleek.store.queue import COLLECTING
 from fleek.store.reuse import Reused
 from fleek.store.spend import Spend
 from fleek.store.tables import JobRow, MediaRow
-from fleek.store.updates import INSERT_TAGS, JOBS, LOCK_JOBS
+from fleek.store.updates import IDS, INSERT_TAGS, JOBS, LOCK_JOBS
 
-INSERT_JOBS: Final = insert(JobRow)
-SELECT_JOBS: Final = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True)))
-SELECT_VERSIONS: Final = select(JobRow.id, JobRow.version, JobRow.completed_at.is_not(None)).where(
-    JobRow.id.in_(bindparam("ids", expanding=True))
+INSERT_JOBS: Final = Write(insert(JobRow), mapper=rows.JOB)
+SELECT_JOBS: Final = Query(select(JOBS).where(JobRow.id.in_(IDS)), rows.JOB)
+SELECT_VERSIONS: Final = Query[Any](
+    select(JobRow.id, JobRow.version, JobRow.completed_at.is_not(None)).where(JobRow.id.in_(IDS))
 )
-SELECT_MEDIA: Final = (
+SELECT_MEDIA: Final = Query(
     select(MediaRow.__table__)
-    .where(MediaRow.job_id.in_(bindparam("job_ids", expanding=True)))
-    .order_by(MediaRow.job_id, MediaRow.index)
+    .where(MediaRow.job_id.in_(IDS))
+    .order_by(MediaRow.job_id, MediaRow.index),
+    rows.MEDIA,
 )
-RETRYABLE: Final = frozenset({Status.FAILED.value, Status.CANCELLED.value})
+RETRYABLE: Final = frozenset({Status.FAILED, Status.CANCELLED})
 FULL_RETRY_AFTER: Final = timedelta(seconds=30)
 NONE_REUSED: Final[Mapping[JobId, Reused]] = {}
 LEAPS: Final = 20  # of the clock that are applied one by one; older ones count together
@@ -170,8 +171,8 @@ async def _claimed(
 async def _read_jobs(tx: Transaction, job_ids: Sequence[JobId]) -> dict[JobId, Job]:
     if not job_ids:
         return {}
-    found = await tx.execute(SELECT_JOBS, {"ids": rows.padded(sorted(set(job_ids)))})
-    return {job.id: job for job in map(rows.JOB.read, found.mappings())}
+    found = await SELECT_JOBS.values(tx, ids=rows.padded(sorted(set(job_ids))))
+    return {job.id: job for job in found}
 
 
 def _outcome(
@@ -258,7 +259,7 @@ async def _insert_accepted(
     jobs = [each.job for each in accepted]
     ended = [reused[job.id] for job in jobs if job.id in reused]
     stored = [reused[job.id].job if job.id in reused else job for job in jobs]
-    await tx.execute(INSERT_JOBS, [rows.JOB.values(job) for job in stored])
+    await INSERT_JOBS.run(tx, stored)
     lines = [
         rows.event_values(Change(job, "submitted"), seq=job.version, at=job.created_at)
         for job in jobs
@@ -267,11 +268,10 @@ async def _insert_accepted(
         rows.event_values(each.change, seq=each.job.version, at=each.job.updated_at)
         for each in ended
     ]
-    await tx.execute(INSERT_EVENTS, lines)
+    await INSERT_EVENTS.run(tx, lines)
     await reuse.insert_media(tx, ended)
     await inputs.insert_links(tx, [job for job in stored if not job.terminal])
-    if tags := [values for job in jobs for values in rows.tag_values(job)]:
-        await tx.execute(INSERT_TAGS, tags)
+    await INSERT_TAGS.run(tx, [values for job in jobs for values in rows.tag_values(job)])
     watched = await count_accepted(tx, len(jobs) - len(ended), completed=len(ended))
     present = next((each.present for each in accepted if each.present is not None), None)
     events = [Occurrence("submitted", job) for job in jobs]
@@ -334,8 +334,8 @@ async def _insert_retries(
 ) -> list[Accepted | FleekError]:
     wanted = {item.job.retry_of for item, _ in retries}
     ids = sorted(job_id for job_id in wanted if job_id is not None)
-    locked = await tx.execute(LOCK_JOBS, {"ids": rows.padded(ids)})
-    status = {row["id"]: row["status"] for row in locked.mappings()}
+    locked = await LOCK_JOBS.values(tx, ids=rows.padded(ids))
+    status = {job.id: job.status for job in locked}
     new: dict[JobId, Job] = {}  # of this batch, the latest of each job
     accepted: list[_Submission] = []
     results: dict[int, Accepted | FleekError] = {}
@@ -383,7 +383,7 @@ async def _claim_retry(
     return Accepted(job, created=found is None)
 
 
-def _not_retryable(status: str | None) -> FleekError | None:
+def _not_retryable(status: Status | None) -> FleekError | None:
     """Return what is wrong with retrying a job of this status; None is that of one not there."""
     if status is None:
         return NotFound("there is no such job")
@@ -434,20 +434,21 @@ async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
 
 async def _get_all(tx: Transaction, job_ids: Sequence[JobId]) -> list[JobView | FleekError | None]:
     wanted = rows.padded(sorted(set(job_ids)))
-    found = await tx.execute(SELECT_JOBS, {"ids": wanted})
-    views = {view.job.id: view for view in await read_views(tx, found.mappings().all())}
+    found = await _with_files(tx, await SELECT_JOBS.values(tx, ids=wanted))
+    views = {view.job.id: view for view in found}
     return [views.get(job_id) for job_id in job_ids]
 
 
 async def read_views(tx: Transaction, found: Sequence[Mapping[Any, Any]]) -> list[JobView]:
     """Return the jobs of these rows with their files."""
-    jobs = [rows.JOB.read(row) for row in found]
+    return await _with_files(tx, [rows.JOB.read(row) for row in found])
+
+
+async def _with_files(tx: Transaction, jobs: Sequence[Job]) -> list[JobView]:
     files: dict[JobId, list[Media]] = defaultdict(list)
     kept = (job for job in jobs if job.status is Status.COMPLETED and job.purged_at is None)
     if ended := [job.id for job in kept]:
-        stored = await tx.execute(SELECT_MEDIA, {"job_ids": rows.padded(ended)})
-        for row in stored.mappings():
-            media = rows.MEDIA.read(row)
+        for media in await SELECT_MEDIA.values(tx, ids=rows.padded(ended)):
             files[media.job_id].append(media)
     return [JobView(job, tuple(files[job.id])) for job in jobs]
 
@@ -469,7 +470,7 @@ class JobVersion(NamedTuple):
 async def versions(db: Database, job_ids: Sequence[JobId]) -> dict[JobId, JobVersion]:
     """Return how far these jobs have come; those that are not there are left out."""
     async with db.read() as tx:
-        found = await tx.execute(SELECT_VERSIONS, {"ids": rows.padded(job_ids)})
+        found = await SELECT_VERSIONS.rows(tx, ids=rows.padded(job_ids))
         return {JobId(key): JobVersion(version, ended) for key, version, ended in found}
 
 

@@ -7,9 +7,9 @@ belong to the job that made them, and are kept as long as any job has them: see 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import LargeBinary, String, bindparam, insert, select, text
+from sqlalchemy import LargeBinary, String, bindparam, select, text
 
 from fleek.domain.job import Change, Job, JobId
 from fleek.domain.media import Media
@@ -17,9 +17,8 @@ from fleek.domain.transitions import reuse
 from fleek.store import rows
 from fleek.store.database import Transaction
 from fleek.store.tables import REUSABLE, Instant, JobRow, MediaRow
-from fleek.store.updates import JOBS
+from fleek.store.updates import INSERT_MEDIA, JOBS
 
-INSERT_MEDIA: Final = insert(MediaRow)
 FIND: Final = (
     select(JobRow.id)
     .where(
@@ -89,6 +88,4 @@ def _reused(job: Job, source: Job, files: Sequence[Media]) -> Reused:
 
 async def insert_media(tx: Transaction, reused: Sequence[Reused]) -> None:
     """Store the rows of their files."""
-    values: list[Any] = [rows.MEDIA.values(media) for each in reused for media in each.media]
-    if values:
-        await tx.execute(INSERT_MEDIA, values)
+    await INSERT_MEDIA.run(tx, [media for each in reused for media in each.media])

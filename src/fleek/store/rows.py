@@ -24,16 +24,17 @@ Values = dict[str, Any]
 FIRST_ID: Final = UUID(int=0)  # no row has these ids
 LAST_ID: Final = UUID(int=2**128 - 1)
 FILTER_TIMES: Final = ("created_after", "created_before")
+Convert = Callable[[Any], Any]
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
 class Codec(NamedTuple):
-    """How a field is stored that is not stored as it is."""
+    """How a field is stored that is not stored as it is; None is NULL in all of its columns."""
 
-    columns: tuple[str, ...]
-    encode: Callable[[Any], tuple[Any, ...]]  # returns what each column holds
-    decode: Callable[..., Any]  # takes what each column holds
+    columns: Mapping[str, Callable[[Any], Any]]  # how each of them is encoded
+    decode: Callable[..., Any]  # takes what each column holds, of which the first is not NULL
+    absent: Any = None  # what NULL in the first one means
 
 
 class Columns:
@@ -57,15 +58,68 @@ class Columns:
         """Return what each column holds of a value."""
         encoded = dict(zip(self._columns, self._of_value(value), strict=True))
         for field, codec in self._coded.items():
-            encoded.update(zip(codec.columns, codec.encode(getattr(value, field)), strict=True))
+            held = getattr(value, field)
+            for column, encode in codec.columns.items():
+                encoded[column] = None if held is None else encode(held)
         return encoded
 
     def decode(self, row: Mapping[Any, Any]) -> Values:
         """Return what each field holds of a row."""
         fields = dict(zip(self._fields, self._of_row(row), strict=True))
         for field, codec in self._coded.items():
-            fields[field] = codec.decode(*[row[column] for column in codec.columns])
+            held = [row[column] for column in codec.columns]
+            fields[field] = codec.absent if held[0] is None else codec.decode(*held)
         return fields
+
+    def sources(self) -> dict[str, tuple[str, Convert | None]]:
+        """Return of each column its field, and how this is encoded; None: it is stored as it is."""
+        found: dict[str, tuple[str, Convert | None]] = {
+            column: (field, None)
+            for field, column in zip(self._fields, self._columns, strict=True)
+        }
+        for field, codec in self._coded.items():
+            found |= {column: (field, encode) for column, encode in codec.columns.items()}
+        return found
+
+    def reader(
+        self, kind: type, columns: Sequence[str], decoders: Sequence[Convert | None]
+    ) -> Any:
+        """Return what makes a value of a driver's row; see `Mapper.reader`."""
+        place = {name: number for number, name in enumerate(columns)}
+        fields = (*self._fields, *self._coded)
+        first = (*self._columns, *(next(iter(codec.columns)) for codec in self._coded.values()))
+        pick: Callable[[Any], Sequence[Any]] = itemgetter(*(place[name] for name in first))
+        steps: list[tuple[int, Convert, Any]] = []
+        several: list[tuple[int, Callable[..., Any], tuple[int, ...]]] = []
+        for number, (field, column) in enumerate(zip(fields, first, strict=True)):
+            decode, codec = decoders[place[column]], self._coded.get(field)
+            if codec is None and decode is not None:
+                steps.append((number, decode, None))
+            elif codec is not None and len(codec.columns) == 1:
+                steps.append((number, after(decode, codec.decode), codec.absent))
+            elif codec is not None:
+                assert all(decoders[place[name]] is None for name in codec.columns)
+                several.append((number, codec.decode, tuple(place[c] for c in codec.columns)))
+
+        def read(row: Sequence[Any]) -> Any:
+            held = [*pick(row)]
+            for number, convert, absent in steps:
+                one = held[number]
+                held[number] = absent if one is None else convert(one)
+            for number, together, places in several:
+                if held[number] is not None:
+                    held[number] = together(*[row[place] for place in places])
+            return kind(**dict(zip(fields, held, strict=True)))
+
+        return read
+
+
+def after(first: Convert | None, second: Convert) -> Convert:
+    """Return the second step on what the first one returns, if there is a first one."""
+    if first is None:
+        return second
+    before = first  # of which the type checker knows that it is there
+    return lambda value: second(before(value))
 
 
 class Mapper(Generic[Value]):
@@ -98,6 +152,21 @@ class Mapper(Generic[Value]):
         """Return the value of a row."""
         return self._kind(**self._all.decode(row))
 
+    def sources(self) -> Mapping[str, tuple[str, Convert | None]]:
+        """Return of each column its field, and how it is encoded; None: it is stored as it is."""
+        return self._all.sources()
+
+    def reader(
+        self, columns: Sequence[str], decoders: Sequence[Convert | None]
+    ) -> Callable[[Sequence[Any]], Value]:
+        """Return what makes a value of a driver's row, in one step.
+
+        `columns` are those of the row, in which there may be others; `decoders` what the types of
+        these need, which are not called for NULL.
+        """
+        read: Callable[[Sequence[Any]], Value] = self._all.reader(self._kind, columns, decoders)
+        return read
+
 
 def _columns(kind: type, *, without: Collection[str], renamed: Mapping[str, str]) -> Columns:
     plain: dict[str, str] = {}
@@ -119,39 +188,28 @@ def _codec(column: str, hint: Any) -> Codec | None:
     types = [kind for kind in get_args(hint) if kind is not type(None)]
     kind = types[0] if len(types) == 1 else hint
     if kind is JobError:
-        return Codec((f"{column}_code", f"{column}_message"), _error_columns, _error)
+        return Codec({f"{column}_code": _code, f"{column}_message": _message}, JobError)
     if kind in DOCUMENTS:
-        return Codec((column,), *DOCUMENTS[kind])
+        encode, decode = DOCUMENTS[kind]
+        return Codec({column: encode}, decode)
     if kind is timedelta:
-        return Codec(
-            (f"{column}_seconds",),
-            lambda span: (None if span is None else span.total_seconds(),),
-            lambda seconds: None if seconds is None else timedelta(seconds=seconds),
-        )
+        return Codec({f"{column}_seconds": timedelta.total_seconds}, _seconds)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return Codec(
-            (column,),
-            lambda member: (None if member is None else member.value,),
-            lambda stored: None if stored is None else kind(stored),
-        )
+        return Codec({column: attrgetter("value")}, kind)
     return None
 
 
 def _list_codec(column: str, hint: Any) -> Codec:
     """Return how a tuple of texts or media inputs, or a set of members of an enum, is stored: as a list."""
     if get_args(hint)[0] is MediaInput:
-        return Codec((column,), _inputs_column, _inputs)
+        return Codec({column: _inputs_column}, _inputs, absent=())
     if get_origin(hint) is tuple:
-        return Codec((column,), lambda items: (list(items),), lambda stored: tuple(stored or ()))
+        return Codec({column: list}, tuple, absent=())
     member = get_args(hint)[0]
-    return Codec(
-        (column,), lambda items: (sorted(items),), lambda stored: frozenset(map(member, stored))
-    )
+    return Codec({column: sorted}, lambda stored: frozenset(map(member, stored)))
 
 
-def _filter_column(wanted: JobFilter | None) -> tuple[Values | None]:
-    if wanted is None:
-        return (None,)
+def _filter_column(wanted: JobFilter) -> Values:
     values = {name: getattr(wanted, name) for name in wanted.__slots__}
     for name in FILTER_TIMES:
         values[name] = values[name] and values[name].isoformat()
@@ -159,12 +217,10 @@ def _filter_column(wanted: JobFilter | None) -> tuple[Values | None]:
         del values["batch_id"]  # a release before it reads this, too
     else:
         values["batch_id"] = str(wanted.batch_id)
-    return ({**values, "statuses": sorted(wanted.statuses)},)
+    return {**values, "statuses": sorted(wanted.statuses)}
 
 
-def _filter(stored: Values | None) -> JobFilter | None:
-    if stored is None:
-        return None
+def _filter(stored: Values) -> JobFilter:
     times = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in FILTER_TIMES}
     batch_id = stored.get("batch_id")
     return JobFilter(
@@ -177,53 +233,47 @@ def _filter(stored: Values | None) -> JobFilter | None:
     )
 
 
-def _inputs_column(inputs: tuple[MediaInput, ...]) -> tuple[list[Values] | None]:
-    return ([dataclasses.asdict(each) for each in inputs] or None,)
+def _inputs_column(inputs: tuple[MediaInput, ...]) -> list[Values] | None:
+    return [dataclasses.asdict(each) for each in inputs] or None
 
 
-def _inputs(stored: Sequence[Values] | None) -> tuple[MediaInput, ...]:
-    return tuple(MediaInput(**{**each, "kind": InputKind(each["kind"])}) for each in stored or ())
+def _inputs(stored: Sequence[Values]) -> tuple[MediaInput, ...]:
+    return tuple(MediaInput(**{**each, "kind": InputKind(each["kind"])}) for each in stored)
 
 
-def _error_columns(error: JobError | None) -> tuple[str | None, str | None]:
-    return (None, None) if error is None else (error.code, strip_unstorable(error.message))
+def _code(error: JobError) -> str:
+    return error.code
 
 
-def _error(code: str | None, message: str) -> JobError | None:
-    return None if code is None else JobError(code, message)
+def _message(error: JobError) -> str:
+    return strip_unstorable(error.message)
 
 
-def _webhook_column(webhook: JobWebhook | None) -> tuple[Values | None]:
-    return (None if webhook is None else dataclasses.asdict(webhook),)
+def _seconds(stored: float) -> timedelta:
+    return timedelta(seconds=stored)
 
 
-def _webhook(stored: Values | None) -> JobWebhook | None:
-    if stored is None:
-        return None
+def _webhook(stored: Values) -> JobWebhook:
     return JobWebhook(stored["url"], tuple(stored["events"]), form=stored.get("form"))
 
 
-def _routing_column(routing: Routing | None) -> tuple[Values | None]:
-    return (None if routing is None else dataclasses.asdict(routing),)
-
-
-def _routing(stored: Values | None) -> Routing | None:
-    if stored is None:
-        return None
+def _routing(stored: Values) -> Routing:
     asked, routes = stored["request"], stored["routes"]
     order, models = RouteOrder(asked["order"]), tuple(asked["models"])
     return Routing(
         request=RouteRequest(**{**asked, "order": order, "models": models}),
-        routes=tuple(Route(**{**route, "inputs": _inputs(route["inputs"])}) for route in routes),
+        routes=tuple(
+            Route(**{**route, "inputs": _inputs(route["inputs"] or ())}) for route in routes
+        ),
         current=stored["current"],
         tried=tuple(Tried(**tried) for tried in stored["tried"]),
     )
 
 
-DOCUMENTS: Final[Mapping[type, tuple[Callable[[Any], tuple[Any]], Callable[[Any], Any]]]] = {
-    JobWebhook: (_webhook_column, _webhook),
+DOCUMENTS: Final[Mapping[type, tuple[Convert, Convert]]] = {
+    JobWebhook: (dataclasses.asdict, _webhook),
     JobFilter: (_filter_column, _filter),
-    Routing: (_routing_column, _routing),
+    Routing: (dataclasses.asdict, _routing),
 }
 """How values are stored that are one JSON document each."""
 

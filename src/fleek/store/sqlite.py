@@ -72,6 +72,17 @@ class Connection(aiosqlite.Connection):
         finally:
             self._in_place = False
 
+    async def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
+        """Run a statement and return its rows."""
+        if self._in_place and not self._left_behind:
+            return self._conn.execute(sql, values).fetchall()
+        found: list[Row] = await self.visit(lambda file: file.execute(sql, values).fetchall())
+        return found
+
+    async def execute_many(self, sql: str, values: Sequence[Sequence[Any]]) -> None:
+        """Run a statement for each set of values."""
+        await self.run(lambda file: file.executemany(sql, values))
+
     async def run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         """Run a statement, in the connection's thread or in place."""
         if self._in_place and not self._left_behind:

@@ -6,7 +6,7 @@ together. Of two decisions at once, the second is made on what the first has lef
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
@@ -39,6 +39,7 @@ from fleek.store.errors import RowRefused
 from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.limits import free_starts
 from fleek.store.owed import WATCHED, Occurrence, Presenter, insert_owed
+from fleek.store.prepared import Query, Write
 from fleek.store.spend import Spend
 from fleek.store.tables import AttemptRow, JobInputRow, JobRow, MediaRow, TagRow
 
@@ -50,50 +51,59 @@ PREDICTION_ONCE: Final = frozenset(
 
 # Locked in the order of their ids, so that two transactions never deadlock.
 IDS: Final[BindParameter[Sequence[UUID]]] = bindparam("ids", expanding=True)
-LOCK_JOBS: Final = (
-    select(JOBS, WATCHED).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update()
+LOCK_JOBS: Final = Query(
+    select(JOBS, WATCHED).where(JobRow.id.in_(IDS)).order_by(JobRow.id).with_for_update(), rows.JOB
 )
-LOCK_ATTEMPTS: Final = (
-    select(ATTEMPTS).where(AttemptRow.id.in_(IDS)).order_by(AttemptRow.id).with_for_update()
+LOCK_ATTEMPTS: Final = Query(
+    select(ATTEMPTS).where(AttemptRow.id.in_(IDS)).order_by(AttemptRow.id).with_for_update(),
+    rows.ATTEMPT,
 )
-INSERT_ATTEMPTS: Final = insert(AttemptRow)
-INSERT_MEDIA: Final = insert(MediaRow)
-UPDATE_JOB: Final = (
+INSERT_ATTEMPTS: Final = Write(insert(AttemptRow), mapper=rows.ATTEMPT)
+INSERT_MEDIA: Final = Write(insert(MediaRow), mapper=rows.MEDIA)
+UPDATE_JOB: Final = Write(
     update(JobRow)
     .where(JobRow.id == bindparam("_id"), JobRow.version == bindparam("_version"))
-    .values({column: bindparam(column) for column in rows.JOB.changing})
+    .values({column: bindparam(column) for column in rows.JOB.changing}),
+    mapper=rows.JOB,
+    extra=("_id", "_version"),
 )
-UPDATE_ATTEMPT: Final = (
+UPDATE_ATTEMPT: Final = Write(
     update(AttemptRow)
     .where(AttemptRow.id == bindparam("_id"))
-    .values({column: bindparam(column) for column in rows.ATTEMPT.changing})
+    .values({column: bindparam(column) for column in rows.ATTEMPT.changing}),
+    mapper=rows.ATTEMPT,
+    extra=("_id",),
 )
-OWE_CANCEL: Final = (
+OWE_CANCEL: Final = Write(
     update(AttemptRow)
     .where(AttemptRow.job_id == bindparam("_job_id"), AttemptRow.verdict.is_(None))
     .values(cancel_owed=True)
 )
-EDIT_JOB: Final = (
+EDIT_JOB: Final = Write(
     update(JobRow)
     .where(JobRow.id == bindparam("_id"))
-    .values({JOBS.c[field]: bindparam(field) for field in rows.EDITABLE})
+    .values({JOBS.c[field]: bindparam(field) for field in rows.EDITABLE}),
+    mapper=rows.JOB,
+    extra=("_id",),
 )
-REROUTE_JOB: Final = (
+REROUTE_JOB: Final = Write(
     update(JobRow)
     .where(JobRow.id == bindparam("_id"))
-    .values({JOBS.c[field]: bindparam(field) for field in rows.ROUTED})
+    .values({JOBS.c[field]: bindparam(field) for field in rows.ROUTED}),
+    mapper=rows.JOB,
+    extra=("_id",),
 )
-COST_JOB: Final = (
+COST_JOB: Final = Write(
     update(JobRow).where(JobRow.id == bindparam("_id")).values(cost=bindparam("cost"))
 )
-DROP_TAGS: Final = delete(TagRow).where(TagRow.job_id == bindparam("_job_id"))
-INSERT_TAGS: Final = insert(TagRow)
-DROP_INPUTS: Final = delete(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id"))
-INPUTS_READY: Final = (
+DROP_TAGS: Final = Write(delete(TagRow).where(TagRow.job_id == bindparam("_job_id")))
+INSERT_TAGS: Final = Write(insert(TagRow), columns=("tenant_id", "tag", "job_id"))
+DROP_INPUTS: Final = Write(delete(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id")))
+INPUTS_READY: Final = Write(
     update(JobInputRow).where(JobInputRow.job_id == bindparam("_job_id")).values(waiting=False)
 )
-DROP_MEDIA: Final = delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id"))
-DROP_RESULTS: Final = (
+DROP_MEDIA: Final = Write(delete(MediaRow).where(MediaRow.job_id == bindparam("_job_id")))
+DROP_RESULTS: Final = Write(
     update(AttemptRow).where(AttemptRow.job_id == bindparam("_job_id")).values(result=None)
 )
 
@@ -215,13 +225,11 @@ async def apply(
 async def _apply_all(
     tx: Transaction, requests: Sequence[_Request]
 ) -> list[Applied[Update] | FleekError]:
-    locked = await _locked(tx, LOCK_JOBS, {request.job_id for request in requests})
-    jobs = {job.id: job for job in map(rows.JOB.read, locked)}
-    watched = any(row["watched"] for row in locked)
-    wanted = {request.attempt_id for request in requests if request.attempt_id is not None}
-    locked = await _locked(tx, LOCK_ATTEMPTS, wanted) if wanted else ()
-    attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, locked)}
-    batch = _Batch(watched=watched)
+    ids = rows.padded(sorted({request.job_id for request in requests}))
+    locked = await LOCK_JOBS.rows(tx, ids=ids)
+    jobs: dict[JobId, Job] = {job.id: job for job, _ in locked}
+    attempts = await _locked_attempts(tx, requests)
+    batch = _Batch(watched=any(watched for _, watched in locked))
     starts = await _free_starts(tx, requests, jobs)
     spend = await _spend(tx, requests, jobs)
     results: list[Applied[Update] | FleekError] = []
@@ -333,13 +341,14 @@ def _attempts(update: Update) -> Iterator[Attempt]:
         yield update.attempt
 
 
-Id = TypeVar("Id", bound=UUID)
-
-
-async def _locked(
-    tx: Transaction, statement: Any, ids: Iterable[Id]
-) -> Sequence[Mapping[Any, Any]]:
-    return (await tx.execute(statement, {"ids": rows.padded(sorted(ids))})).mappings().all()
+async def _locked_attempts(
+    tx: Transaction, requests: Sequence[_Request]
+) -> dict[AttemptId, Attempt]:
+    wanted = {request.attempt_id for request in requests if request.attempt_id is not None}
+    if not wanted:
+        return {}
+    found = await LOCK_ATTEMPTS.values(tx, ids=rows.padded(sorted(wanted)))
+    return {attempt.id: attempt for attempt in found}
 
 
 def _differs(value: Any, before: Any) -> bool:
@@ -353,13 +362,13 @@ class _Batch:
         self._watched = watched
         self._present: Presenter | None = None
         self._occurrences: list[Occurrence] = []
-        self._jobs: list[rows.Values] = []
+        self._jobs: list[tuple[Job, JobId, int]] = []
         self._events: list[rows.Values] = []
-        self._intents: list[rows.Values] = []
-        self._attempts: list[rows.Values] = []
-        self._media: list[rows.Values] = []
-        self._edited: list[rows.Values] = []
-        self._rerouted: list[rows.Values] = []
+        self._intents: list[Attempt] = []
+        self._attempts: list[tuple[Attempt, AttemptId]] = []
+        self._media: list[Media] = []
+        self._edited: list[tuple[Job, JobId]] = []
+        self._rerouted: list[tuple[Job, JobId]] = []
         self._ready: list[rows.Values] = []
         self._satisfied: list[rows.Values] = []
         self._costs: list[rows.Values] = []
@@ -379,8 +388,7 @@ class _Batch:
             self._costs.append({"_id": before.id, "cost": applied.job.cost})
         if update.change is not None:
             job = update.change.job
-            guard = {"_id": job.id, "_version": before.version}
-            self._jobs.append({**rows.JOB.changes(job), **guard})
+            self._jobs.append((job, job.id, before.version))
             self._add_edits(job, before=before)
             self._events.append(
                 rows.event_values(update.change, seq=job.version, at=job.updated_at)
@@ -391,11 +399,10 @@ class _Batch:
                 self._present = present
                 self._occurrences.append(Occurrence(update.change.event, job, update.media))
         if isinstance(update, Intent):
-            self._intents.append(rows.ATTEMPT.values(update.intent))
+            self._intents.append(update.intent)
         if update.attempt is not None:
-            values = rows.ATTEMPT.changes(update.attempt)
-            self._attempts.append({**values, "_id": update.attempt.id})
-        self._media.extend(map(rows.MEDIA.values, update.media))
+            self._attempts.append((update.attempt, update.attempt.id))
+        self._media.extend(update.media)
         if update.cancel_owed:
             self._owing.append({"_job_id": before.id})
         self._add_inputs(update, before=before)
@@ -417,15 +424,14 @@ class _Batch:
     def _add_edits(self, job: Job, *, before: Job) -> None:
         for edits, fields in ((self._edited, rows.EDITABLE), (self._rerouted, rows.ROUTED)):
             if any(_differs(getattr(job, field), getattr(before, field)) for field in fields):
-                values = rows.JOB.values(job)
-                edits.append({"_id": job.id, **{name: values[name] for name in fields}})
+                edits.append((job, job.id))
         if job.tags != before.tags:
             self._untagged.append({"_job_id": job.id})
             self._tagged.extend(rows.tag_values(job))
 
     async def write(self, tx: Transaction) -> None:
         """Write everything that was added."""
-        for statement, values in (
+        written: Sequence[tuple[Write, Sequence[Any]]] = (
             (INSERT_ATTEMPTS, self._intents),
             (UPDATE_ATTEMPT, self._attempts),
             (OWE_CANCEL, self._owing),
@@ -442,9 +448,10 @@ class _Batch:
             (INSERT_TAGS, self._tagged),
             (INSERT_MEDIA, self._media),
             (INSERT_EVENTS, self._events),
-        ):
-            if values:
-                await tx.execute(statement, values)
+        )
+        for statement, items in written:
+            if items:
+                await statement.run(tx, items)
         await job_logs.append(tx, self._logs)
         if self._present is not None:
             await insert_owed(tx, self._occurrences, self._present, watched=self._watched)

@@ -1,0 +1,110 @@
+"""Statements straight on the driver's connection of an open transaction.
+
+SQLAlchemy opens, lends and ends transactions, and raises errors; what it does for a single statement
+takes longer than a small statement runs. Here are only those parts of it that matter: its transaction
+on PostgreSQL begins with the first statement, what is prepared is kept with it, those who listen to
+its statements hear of these, too, and an error goes the way of its own errors: it marks spoilt
+connections, and `translated` knows it.
+"""
+
+# ruff: noqa: SLF001 - SQLAlchemy has no public way to its drivers that passes its cursors by
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fleek.store.sqlite import Connection as SqliteConnection
+
+Row = Sequence[Any]
+
+
+async def fetch(tx: AsyncConnection, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+    """Run a statement and return its rows as the driver gives them.
+
+    Raises:
+        DBAPIError: The database refuses, as from `tx.execute`.
+    """
+    connection = tx.sync_connection
+    assert connection is not None
+    adapted: Any = connection.connection.dbapi_connection
+    _tell(connection, sql, values, many=False)
+    try:
+        driver = adapted.driver_connection
+        if isinstance(driver, SqliteConnection):
+            found: Sequence[Row] = await driver.fetch(sql, values)
+        else:
+            found = await _fetch_postgres(connection.dialect, adapted, sql, values)
+    except BaseException as error:  # noqa: BLE001 - raised again, as SQLAlchemy would
+        await _fail(tx, adapted, sql, error)
+    return found
+
+
+async def execute_many(tx: AsyncConnection, sql: str, values: Sequence[Sequence[Any]]) -> None:
+    """Run a statement for each set of values.
+
+    Raises:
+        DBAPIError: The database refuses, as from `tx.execute`.
+    """
+    connection = tx.sync_connection
+    assert connection is not None
+    adapted: Any = connection.connection.dbapi_connection
+    _tell(connection, sql, values, many=True)
+    try:
+        driver = adapted.driver_connection
+        if isinstance(driver, SqliteConnection):
+            await driver.execute_many(sql, values)
+        else:
+            await _execute_many_postgres(connection.dialect, adapted, sql, values)
+    except BaseException as error:  # noqa: BLE001 - raised again, as SQLAlchemy would
+        await _fail(tx, adapted, sql, error)
+
+
+def _tell(connection: Connection, sql: str, values: Sequence[Any], *, many: bool) -> None:
+    """Let those hear of a statement who count or capture the statements of its pool."""
+    listeners: Any = connection.engine.dispatch.before_cursor_execute
+    for listen in listeners:
+        listen(connection, None, sql, values, None, many)
+
+
+async def _fetch_postgres(
+    dialect: Any, adapted: Any, sql: str, values: Sequence[Any]
+) -> Sequence[Row]:
+    """Do as the cursor of SQLAlchemy's adapter does, but without what describes the rows."""
+    async with adapted._execute_mutex:
+        if adapted._transaction is None:
+            await adapted._start_transaction()
+        statement, _ = await adapted._prepare(sql, dialect._invalidate_schema_cache_asof)
+        found: Sequence[Row] = await statement.fetch(*values)
+    return found
+
+
+async def _execute_many_postgres(
+    dialect: Any, adapted: Any, sql: str, values: Sequence[Sequence[Any]]
+) -> None:
+    async with adapted._execute_mutex:
+        await adapted._check_type_cache_invalidation(dialect._invalidate_schema_cache_asof)
+        if adapted._transaction is None:
+            await adapted._start_transaction()
+        await adapted._connection.executemany(sql, values)
+
+
+async def _fail(tx: AsyncConnection, adapted: Any, sql: str, error: BaseException) -> NoReturn:
+    """Raise what SQLAlchemy raises if one of its statements fails in this way."""
+
+    def fail(connection: Connection) -> None:
+        try:
+            if isinstance(error, Exception):
+                adapted._handle_exception(error)  # makes the adapter's own error of the driver's
+            raise error  # noqa: TRY301 - with its traceback, as if it had been raised there
+        except BaseException as raised:  # noqa: BLE001 - also that its caller went away
+            dialect: Any = connection.dialect
+            stale = getattr(dialect.loaded_dbapi, "InvalidCachedStatementError", ())
+            if isinstance(raised, stale):
+                dialect._invalidate_schema_cache()
+            refused = isinstance(raised, dialect.loaded_dbapi.Error)
+            connection._handle_dbapi_exception(raised, sql if refused else None, None, None, None)
+
+    await tx.run_sync(fail)
+    raise AssertionError("an error has not been raised")  # pragma: no cover
