@@ -19,7 +19,7 @@ from fleek.outbound.client import Client
 from fleek.settings import Settings
 from fleek.store import delivery_log, endpoints
 from fleek.store.delivery_log import LOOKED_AT
-from fleek.store.owed import DELIVERY, INSERT_DELIVERIES
+from fleek.store.owed import INSERT_DELIVERIES
 from receivers import OK, receiving, status
 
 ClientOf = Callable[[Runtime], httpx2.AsyncClient]
@@ -516,7 +516,7 @@ async def test_a_page_reads_a_limited_number_of_rows(
         for state in states
     ]
     async with rt.db.write() as tx:
-        await tx.execute(INSERT_DELIVERIES, [DELIVERY.values(delivery) for delivery in made])
+        await INSERT_DELIVERIES.run(tx, made)
 
     first = await client.get(f"{DELIVERIES}?state=delivered")
     following = urlsplit(first.links["next"]["url"])

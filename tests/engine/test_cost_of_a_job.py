@@ -118,4 +118,4 @@ async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(
     job = await _run(rt, Counter())
 
     assert job.status is Status.COMPLETED
-    assert asked == {"visits": 3, "of SQLite": 19}
+    assert asked == {"visits": 3, "of SQLite": 7}

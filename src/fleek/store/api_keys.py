@@ -13,6 +13,7 @@ from fleek.domain.errors import Conflict, FleekError, NotFound
 from fleek.store import rows
 from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import ApiKeyRow, Instant
 
 MOST_KEYS: Final = 1000  # of a tenant, without revoked ones
@@ -22,8 +23,10 @@ USE_PRECISION: Final = timedelta(minutes=1)
 
 KEY: Final = rows.Mapper(ApiKey)
 KEYS: Final = ApiKeyRow.__table__
-SELECT_KEYS: Final = select(KEYS).where(ApiKeyRow.id.in_(bindparam("ids", expanding=True)))
-ANY_KEY: Final = select(select(literal(1)).select_from(ApiKeyRow).exists())
+SELECT_KEYS: Final = Query[Any](
+    select(KEYS).where(ApiKeyRow.id.in_(bindparam("ids", expanding=True)))
+)
+ANY_KEY: Final = Query[Any](select(select(literal(1)).select_from(ApiKeyRow).exists()))
 INSERT_TENANT: Final = text(
     "INSERT INTO tenants (id, created_at) VALUES (:id, :at) ON CONFLICT (id) DO NOTHING"
 ).bindparams(bindparam("at", type_=Instant()))
@@ -59,24 +62,24 @@ async def insert_key(
 
 async def find(db: Database, key_id: KeyId) -> StoredKey | None:
     """Return a key, valid or not; concurrent callers share a read."""
-    return await db.grouped_read(_find_all, key_id)
+    return await db.grouped_read(_find_all, key_id, short=True)
 
 
 async def _find_all(
     tx: Transaction, key_ids: Sequence[KeyId]
 ) -> list[StoredKey | FleekError | None]:
-    found = await tx.execute(SELECT_KEYS, {"ids": sorted(set(key_ids))})
-    keys = {row["id"]: StoredKey(_read(row), row["digest"]) for row in found.mappings()}
+    found = await SELECT_KEYS.dicts(tx, ids=rows.padded(sorted(set(key_ids))))
+    keys = {row["id"]: StoredKey(_read(row), row["digest"]) for row in found}
     return [keys.get(key_id) for key_id in key_ids]
 
 
 async def exist(db: Database) -> bool:
     """Whether a key was ever created; concurrent callers share a read."""
-    return await db.grouped_read(_exist, None)
+    return await db.grouped_read(_exist, None, short=True)
 
 
 async def _exist(tx: Transaction, callers: Sequence[None]) -> list[bool | FleekError]:
-    return [bool(await tx.scalar(ANY_KEY))] * len(callers)
+    return [bool(await ANY_KEY.scalar(tx))] * len(callers)
 
 
 async def list_keys(db: Database, *, tenant_id: str | None = None) -> list[ApiKey]:

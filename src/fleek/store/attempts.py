@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, func, or_, select, text, tuple_, union_all
+from sqlalchemy import Select, func, or_, select, text, tuple_, union_all
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
-from fleek.store.updates import ATTEMPTS
+from fleek.store.updates import ATTEMPTS, IDS
 
 Cursor = tuple[datetime, AttemptId]
 """Position in a list of attempts: when the intent was written, and the id of the attempt."""
 
-SELECT_ATTEMPTS: Final = select(ATTEMPTS).where(
-    AttemptRow.id.in_(bindparam("ids", expanding=True))
-)
-SELECT_MADE: Final = (
+SELECT_ATTEMPTS: Final = Query(select(ATTEMPTS).where(AttemptRow.id.in_(IDS)), rows.ATTEMPT)
+SELECT_MADE: Final = Query(
     select(ATTEMPTS)
-    .where(AttemptRow.job_id.in_(bindparam("job_ids", expanding=True)))
-    .order_by(AttemptRow.job_id, AttemptRow.number)
+    .where(AttemptRow.job_id.in_(IDS))
+    .order_by(AttemptRow.job_id, AttemptRow.number),
+    rows.ATTEMPT,
 )
 
 
@@ -174,15 +174,14 @@ async def in_flight(db: Database, provider: str) -> int:
 
 async def get(db: Database, attempt_id: AttemptId) -> Attempt | None:
     """Return an attempt, or None if there is none."""
-    return await db.grouped_read(_get_all, attempt_id)
+    return await db.grouped_read(_get_all, attempt_id, short=True)
 
 
 async def _get_all(
     tx: Transaction, attempt_ids: Sequence[AttemptId]
 ) -> list[Attempt | FleekError | None]:
     ids = rows.padded(sorted(set(attempt_ids)))
-    found = (await tx.execute(SELECT_ATTEMPTS, {"ids": ids})).mappings()
-    attempts = {attempt.id: attempt for attempt in map(rows.ATTEMPT.read, found)}
+    attempts = {attempt.id: attempt for attempt in await SELECT_ATTEMPTS.values(tx, ids=ids)}
     return [attempts.get(attempt_id) for attempt_id in attempt_ids]
 
 
@@ -257,7 +256,6 @@ async def _of_jobs(
 ) -> list[Sequence[Attempt] | FleekError]:
     ids = rows.padded(sorted(set(job_ids)))
     made: dict[JobId, list[Attempt]] = defaultdict(list)
-    for row in (await tx.execute(SELECT_MADE, {"job_ids": ids})).mappings():
-        attempt = rows.ATTEMPT.read(row)
+    for attempt in await SELECT_MADE.values(tx, ids=ids):
         made[attempt.job_id].append(attempt)
     return [made[job_id] for job_id in job_ids]

@@ -72,7 +72,7 @@ async def _pending_providers(tx: Transaction) -> list[str]:
     found: list[str] = []
     last = ""
     while True:
-        name = await tx.scalar(NEXT_PROVIDER, {"after": last})
+        name = await NEXT_PROVIDER.scalar(tx, after=last)
         if name is None:
             return found
         found.append(name)

@@ -31,6 +31,7 @@ from fleek.store.errors import (
 )
 from fleek.store.pools import make_pools
 from fleek.store.sqlite import in_place
+from fleek.store.transactions import begun, lent
 
 if TYPE_CHECKING:
     from fleek.store.postgres import Session  # an extra
@@ -79,7 +80,7 @@ class Database:
         committing = False
         try:
             with translated():
-                async with self._writer.begin() as tx:
+                async with begun(self._writer) as tx:
                     yield tx
                     failpoints.hit("database.commit")
                     committing = True
@@ -97,7 +98,7 @@ class Database:
             DatabaseUnavailable: It cannot be reached.
         """
         with translated():
-            async with self._reader.connect() as tx:
+            async with lent(self._reader) as tx:
                 yield tx
 
     @asynccontextmanager
@@ -154,9 +155,14 @@ class Database:
         result: Result = await group.put(item, patience=patience, yields=yields)
         return result
 
-    async def grouped_read(self, read: GroupedWrite[Item, Result], item: Item) -> Result:
-        """Run `read` for this item on a connection that concurrent callers share."""
-        result: Result = await self._group(read, self.read, limit=128).put(item)
+    async def grouped_read(
+        self, read: GroupedWrite[Item, Result], item: Item, *, short: bool = False
+    ) -> Result:
+        """Run `read` for this item on a connection that concurrent callers share.
+
+        `short`: its statements find few rows by their keys, see `in_place`.
+        """
+        result: Result = await self._group(read, self.read, short=short, limit=128).put(item)
         return result
 
     def _group(

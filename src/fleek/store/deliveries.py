@@ -316,25 +316,21 @@ async def _tell_others(tx: Transaction, disabled: Endpoint, reason: str, *, at: 
         "timestamp": at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "data": {"endpoint_id": str(disabled.id), "reason": reason},
     }
-    found = await tx.execute(SELECT_ENDPOINTS, {"tenants": [disabled.tenant_id]})
     owed = [
-        DELIVERY.values(
-            Delivery(
-                id=DeliveryId(uuid7()),
-                tenant_id=disabled.tenant_id,
-                lane=row.id,
-                endpoint_id=EndpointId(row.id),
-                type=DISABLED_EVENT,
-                body=strict.dumps(event),
-                created_at=at,
-                next_at=at,
-            )
+        Delivery(
+            id=DeliveryId(uuid7()),
+            tenant_id=disabled.tenant_id,
+            lane=endpoint_id,
+            endpoint_id=EndpointId(endpoint_id),
+            type=DISABLED_EVENT,
+            body=strict.dumps(event),
+            created_at=at,
+            next_at=at,
         )
-        for row in found
-        if DISABLED_EVENT in row.events
+        for endpoint_id, _, events in await SELECT_ENDPOINTS.rows(tx, tenants=[disabled.tenant_id])
+        if DISABLED_EVENT in events
     ]
-    if owed:
-        await tx.execute(INSERT_DELIVERIES, owed)
+    await INSERT_DELIVERIES.run(tx, owed)
     line = entry(
         Action.ENDPOINT_DISABLED,
         str(disabled.id),

@@ -29,7 +29,7 @@ async def fetch(tx: AsyncConnection, sql: str, values: Sequence[Any]) -> Sequenc
     connection = tx.sync_connection
     assert connection is not None
     adapted: Any = connection.connection.dbapi_connection
-    _tell(connection, sql, values, many=False)
+    tell(connection, sql, values)
     try:
         driver = adapted.driver_connection
         if isinstance(driver, SqliteConnection):
@@ -50,7 +50,7 @@ async def execute_many(tx: AsyncConnection, sql: str, values: Sequence[Sequence[
     connection = tx.sync_connection
     assert connection is not None
     adapted: Any = connection.connection.dbapi_connection
-    _tell(connection, sql, values, many=True)
+    tell(connection, sql, values, many=True)
     try:
         driver = adapted.driver_connection
         if isinstance(driver, SqliteConnection):
@@ -61,7 +61,7 @@ async def execute_many(tx: AsyncConnection, sql: str, values: Sequence[Sequence[
         await _fail(tx, adapted, sql, error)
 
 
-def _tell(connection: Connection, sql: str, values: Sequence[Any], *, many: bool) -> None:
+def tell(connection: Connection, sql: str, values: Sequence[Any], *, many: bool = False) -> None:
     """Let those hear of a statement who count or capture the statements of its pool."""
     listeners: Any = connection.engine.dispatch.before_cursor_execute
     for listen in listeners:
@@ -91,20 +91,20 @@ async def _execute_many_postgres(
 
 
 async def _fail(tx: AsyncConnection, adapted: Any, sql: str, error: BaseException) -> NoReturn:
-    """Raise what SQLAlchemy raises if one of its statements fails in this way."""
-
-    def fail(connection: Connection) -> None:
-        try:
-            if isinstance(error, Exception):
-                adapted._handle_exception(error)  # makes the adapter's own error of the driver's
-            raise error  # noqa: TRY301 - with its traceback, as if it had been raised there
-        except BaseException as raised:  # noqa: BLE001 - also that its caller went away
-            dialect: Any = connection.dialect
-            stale = getattr(dialect.loaded_dbapi, "InvalidCachedStatementError", ())
-            if isinstance(raised, stale):
-                dialect._invalidate_schema_cache()
-            refused = isinstance(raised, dialect.loaded_dbapi.Error)
-            connection._handle_dbapi_exception(raised, sql if refused else None, None, None, None)
-
-    await tx.run_sync(fail)
+    await tx.run_sync(fail, adapted, sql, error)
     raise AssertionError("an error has not been raised")  # pragma: no cover
+
+
+def fail(connection: Connection, adapted: Any, sql: str, error: BaseException) -> NoReturn:
+    """Raise what SQLAlchemy raises if one of its statements fails in this way; in a greenlet."""
+    try:
+        if isinstance(error, Exception):
+            adapted._handle_exception(error)  # makes the adapter's own error of the driver's
+        raise error  # noqa: TRY301 - with its traceback, as if it had been raised there
+    except BaseException as raised:  # noqa: BLE001 - also that its caller went away
+        dialect: Any = connection.dialect
+        stale = getattr(dialect.loaded_dbapi, "InvalidCachedStatementError", ())
+        if isinstance(raised, stale):
+            dialect._invalidate_schema_cache()
+        refused = isinstance(raised, dialect.loaded_dbapi.Error)
+        connection._handle_dbapi_exception(raised, sql if refused else None, None, None, None)

@@ -9,7 +9,6 @@ Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-IN
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple, Self
@@ -32,7 +31,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from fleek.domain.job import JobId
 from fleek.store.database import Database, Transaction
 from fleek.store.events import Event
-from fleek.store.prepared import Write
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import EventRow
 
 START: Final = "(SELECT position FROM event_stream)"
@@ -143,8 +142,8 @@ _AFTER: Final = tuple_(
     bindparam("job_id", type_=Uuid),
     bindparam("seq", type_=Integer),
 )
-SELECT_HORIZON: Final = select(Horizon())
-SELECT_PAGE: Final = (
+SELECT_HORIZON: Final = Query[Any](select(Horizon()))
+SELECT_PAGE: Final = Query[Any](
     select(*_PLACE, EventRow.type, EventRow.data, EventRow.at)
     .where(
         EventRow.tenant_id == bindparam("tenant_id"),
@@ -160,14 +159,14 @@ SELECT_PAGE: Final = (
 async def now(db: Database) -> Cursor:
     """Return the place that all events lie before which have been committed in order."""
     async with db.read() as tx:
-        return Cursor((await tx.execute(SELECT_HORIZON)).scalar_one())
+        return Cursor(await SELECT_HORIZON.scalar(tx))
 
 
 async def page(db: Database, tenant_id: str, *, after: Cursor, limit: int) -> list[StreamEvent]:
     """Return the next events of a tenant behind a cursor, in order."""
     values = {"tenant_id": tenant_id, **after._asdict(), "limit": limit}
     async with db.read() as tx:
-        found: Sequence[Any] = (await tx.execute(SELECT_PAGE, values)).all()
+        found = await SELECT_PAGE.rows(tx, **values)
     return [
         StreamEvent(Cursor(position, job_id, seq), JobId(job_id), Event(seq, *rest))
         for position, job_id, seq, *rest in found

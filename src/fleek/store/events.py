@@ -11,9 +11,10 @@ from sqlalchemy import and_, bindparam, func, or_, select
 from fleek.domain.job import JobId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import EventRow
 
-SELECT_LINES: Final = (
+SELECT_LINES: Final = Query[Any](
     select(EventRow.job_id, EventRow.seq, EventRow.type, EventRow.data, EventRow.at)
     .where(
         EventRow.job_id.in_(bindparam("ids", expanding=True)), EventRow.seq > bindparam("after")
@@ -39,14 +40,14 @@ class _Wanted(NamedTuple):
 
 async def of_job(db: Database, job_id: JobId, *, after: int = 0) -> list[Event]:
     """Return a job's history behind line `after`, in order."""
-    return await db.grouped_read(_of_jobs, _Wanted(job_id, after))
+    return await db.grouped_read(_of_jobs, _Wanted(job_id, after), short=True)
 
 
 async def _of_jobs(tx: Transaction, wanted: Sequence[_Wanted]) -> list[list[Event]]:
     ids = rows.padded(sorted({each.job_id for each in wanted}))
-    values = {"ids": ids, "after": min(each.after for each in wanted)}
+    after = min(each.after for each in wanted)
     lines: dict[JobId, list[Event]] = defaultdict(list)
-    for job_id, *line in await tx.execute(SELECT_LINES, values):
+    for job_id, *line in await SELECT_LINES.rows(tx, ids=ids, after=after):
         lines[job_id].append(Event(*line))
     return [[line for line in lines[job_id] if line.seq > after] for job_id, after in wanted]
 

@@ -8,7 +8,7 @@ leaves nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     Boolean,
@@ -27,30 +27,40 @@ from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Job, JobId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import IdempotencyKeyRow, Instant, JobRow, UnkeyedRequestRow
 
 LOCKS: Final = 1024  # few enough for PostgreSQL's lock table; two digests may share one
 LOCK_SPACE: Final = 0x666C6B  # ours, among the advisory locks of the database
 EXPIRED_PAGE: Final = 1000  # rows
 
-CLAIM_KEYS: Final = text(
-    "INSERT INTO idempotency_keys (tenant_id, key, digest, job_id, created, created_at)"
-    " VALUES (:tenant_id, :key, :digest, :job_id, :created, :created_at)"
-    " ON CONFLICT (tenant_id, key) DO NOTHING"
-).bindparams(
-    bindparam("tenant_id", type_=String),
-    bindparam("key", type_=String),
-    bindparam("digest", type_=LargeBinary),
-    bindparam("job_id", type_=Uuid),
-    bindparam("created", type_=Boolean),
-    bindparam("created_at", type_=Instant),
+CLAIM_KEYS: Final = Write(
+    text(
+        "INSERT INTO idempotency_keys (tenant_id, key, digest, job_id, created, created_at)"
+        " VALUES (:tenant_id, :key, :digest, :job_id, :created, :created_at)"
+        " ON CONFLICT (tenant_id, key) DO NOTHING"
+    ).bindparams(
+        bindparam("tenant_id", type_=String),
+        bindparam("key", type_=String),
+        bindparam("digest", type_=LargeBinary),
+        bindparam("job_id", type_=Uuid),
+        bindparam("created", type_=Boolean),
+        bindparam("created_at", type_=Instant),
+    )
 )
-SELECT_KEYS: Final = select(IdempotencyKeyRow.__table__).where(
-    IdempotencyKeyRow.tenant_id.in_(bindparam("tenants", expanding=True)),
-    IdempotencyKeyRow.key.in_(bindparam("keys", expanding=True)),
+SELECT_KEYS: Final = Query[Any](
+    select(
+        *(IdempotencyKeyRow.tenant_id, IdempotencyKeyRow.key, IdempotencyKeyRow.digest),
+        *(IdempotencyKeyRow.job_id, IdempotencyKeyRow.created),
+    ).where(
+        IdempotencyKeyRow.tenant_id.in_(bindparam("tenants", expanding=True)),
+        IdempotencyKeyRow.key.in_(bindparam("keys", expanding=True)),
+    )
 )
-INSERT_UNKEYED: Final = insert(UnkeyedRequestRow)
-SELECT_UNKEYED: Final = (
+INSERT_UNKEYED: Final = Write(
+    insert(UnkeyedRequestRow), columns=("job_id", "digest", "created_at")
+)
+SELECT_UNKEYED: Final = Query[Any](
     select(UnkeyedRequestRow.digest, UnkeyedRequestRow.job_id, UnkeyedRequestRow.created_at)
     .join(JobRow, JobRow.id == UnkeyedRequestRow.job_id)
     .where(
@@ -59,9 +69,11 @@ SELECT_UNKEYED: Final = (
     )
     .order_by(UnkeyedRequestRow.created_at)
 )
-LOCK_DIGESTS: Final = text(
-    f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, number)"  # noqa: S608 - a constant
-    " FROM unnest(CAST(:numbers AS integer[])) AS number"
+LOCK_DIGESTS: Final = Query[Any](
+    text(
+        f"SELECT pg_advisory_xact_lock({LOCK_SPACE}, number)"  # noqa: S608 - a constant
+        " FROM unnest(CAST(:numbers AS integer[])) AS number"
+    )
 )
 
 Key = tuple[str, str]
@@ -124,7 +136,7 @@ async def find(db: Database, identity: RequestIdentity, *, now: datetime) -> Ear
     """
     if identity.key is None and not identity.window:
         return None
-    return await db.grouped_read(_find_all, (identity, now))
+    return await db.grouped_read(_find_all, (identity, now), short=True)
 
 
 async def remove_expired(db: Database, *, keys_before: datetime, unkeyed_before: datetime) -> int:
@@ -158,7 +170,7 @@ async def _claim_keys(
         first.setdefault(_key(each.identity), each)
     if not first:
         return {}
-    await tx.execute(CLAIM_KEYS, [_key_values(first[key]) for key in sorted(first)])
+    await CLAIM_KEYS.run(tx, [_key_values(first[key]) for key in sorted(first)])
     stored = await _stored_keys(tx, list(first))
     results: dict[int, Earlier | FleekError | None] = {}
     for each in claims:
@@ -185,8 +197,7 @@ async def _claim_contents(
         if each.created:
             new.append(each)
             latest[digest] = (each.job_id, each.at)
-    if new:
-        await tx.execute(INSERT_UNKEYED, [_unkeyed_values(each) for each in new])
+    await INSERT_UNKEYED.run(tx, [_unkeyed_values(each) for each in new])
     return results
 
 
@@ -211,10 +222,11 @@ async def _find_all(
 async def _stored_keys(tx: Transaction, keys: Sequence[Key]) -> dict[Key, tuple[bytes, Earlier]]:
     tenants = rows.padded(sorted({tenant for tenant, _ in keys}))
     names = rows.padded(sorted({key for _, key in keys}))
-    found = await tx.execute(SELECT_KEYS, {"tenants": tenants, "keys": names})
     return {
-        (row.tenant_id, row.key): (row.digest, Earlier(JobId(row.job_id), row.created))
-        for row in found
+        (tenant_id, key): (digest, Earlier(JobId(job_id), created))
+        for tenant_id, key, digest, job_id, created in await SELECT_KEYS.rows(
+            tx, tenants=tenants, keys=names
+        )
     }
 
 
@@ -237,7 +249,7 @@ async def _latest(
         return {}
     digests = rows.padded(sorted({identity.digest for identity, _ in looking}))
     since = min(begin for _, begin in looking)
-    found = await tx.execute(SELECT_UNKEYED, {"digests": digests, "since": since})
+    found = await SELECT_UNKEYED.rows(tx, digests=digests, since=since)
     return {digest: (JobId(job_id), at) for digest, job_id, at in found}
 
 
@@ -247,7 +259,7 @@ async def _lock_contents(tx: Transaction, identities: Sequence[RequestIdentity])
         return
     waiting = {_lock_number(each) for each in identities if each.ordered or each.window}
     if waiting:
-        await tx.execute(LOCK_DIGESTS, {"numbers": sorted(waiting)})
+        await LOCK_DIGESTS.rows(tx, numbers=sorted(waiting))
 
 
 def _lock_number(identity: RequestIdentity) -> int:

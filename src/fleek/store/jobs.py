@@ -116,7 +116,7 @@ async def insert_job(
     """
     submission = _Submission(job, present, identity, max_live, reuse_since)
     try:
-        return await db.grouped_write(_insert_all, submission, patience=patience)
+        return await db.grouped_write(_insert_all, submission, patience=patience, short=True)
     except Overloaded:
         raise
     except DatabaseUnavailable as error:
@@ -128,7 +128,7 @@ async def insert_job(
 
 async def _is_there(db: Database, job_id: JobId, *, after: DatabaseUnavailable) -> bool:
     try:
-        return await db.grouped_read(_get_all, job_id) is not None
+        return await db.grouped_read(_get_all, job_id, short=True) is not None
     except DatabaseUnavailable:
         raise WriteUnknown(str(after)) from after
 
@@ -293,7 +293,7 @@ async def find_earlier(
     earlier = await find(db, identity, now=now)
     if earlier is None:
         return None
-    view = await db.grouped_read(_get_all, earlier.job_id)
+    view = await db.grouped_read(_get_all, earlier.job_id, short=True)
     found = _outcome(earlier, {} if view is None else {view.job.id: view.job})
     if isinstance(found, FleekError):
         raise found
@@ -426,7 +426,7 @@ async def get(db: Database, job_id: JobId, *, tenant_id: str) -> JobView:
     Raises:
         NotFound: There is none, or it belongs to another tenant.
     """
-    found = await db.grouped_read(_get_all, job_id)
+    found = await db.grouped_read(_get_all, job_id, short=True)
     if found is None or found.job.tenant_id != tenant_id:
         raise NotFound("there is no such job")
     return found
@@ -525,7 +525,7 @@ async def get_any_tenant(db: Database, job_id: JobId) -> Job:
     Raises:
         NotFound: There is none.
     """
-    found = await db.grouped_read(_get_all, job_id)
+    found = await db.grouped_read(_get_all, job_id, short=True)
     if found is None:
         raise NotFound("there is no such job")
     return found.job

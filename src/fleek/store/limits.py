@@ -9,11 +9,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Select, bindparam, func, select, text
+from sqlalchemy import bindparam, func, select, text
 
 from fleek.domain.job import TERMINAL, Status
 from fleek.store import rows, tenants
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import JobRow
 
 LOCKS: Final = 1024  # few enough for PostgreSQL's lock table; two tenants may share one
@@ -22,13 +23,14 @@ RUNNING_SPACE: Final = 0x666C6D
 UPLOAD_SPACE: Final = 0x666C6E
 
 
-def _count(statuses: Collection[Status]) -> Select[Any]:
+def _count(statuses: Collection[Status]) -> Query[Any]:
     """Return the statement that counts the jobs of a tenant, up to its limit."""
     names = sorted(status.value for status in statuses)
     counted = select(JobRow.id).where(
         JobRow.tenant_id == bindparam("tenant_id"), JobRow.status.in_(names)
     )
-    return select(func.count()).select_from(counted.limit(bindparam("most")).subquery())
+    few = counted.limit(bindparam("most")).subquery()
+    return Query(select(func.count()).select_from(few))
 
 
 COUNT_LIVE: Final = _count([status for status in Status if status not in TERMINAL])
@@ -41,8 +43,11 @@ COUNT_ALL_RUNNING: Final = (
     )
     .group_by(JobRow.tenant_id)
 )
-LOCK_TENANTS: Final = text(
-    "SELECT pg_advisory_xact_lock(:space, number) FROM unnest(CAST(:numbers AS integer[])) AS number"
+LOCK_TENANTS: Final = Query[Any](
+    text(
+        "SELECT pg_advisory_xact_lock(CAST(:space AS integer), number)"
+        " FROM unnest(CAST(:numbers AS integer[])) AS number"
+    )
 )
 
 
@@ -84,16 +89,16 @@ async def lock_tenant(tx: Transaction, tenant_id: str) -> None:
 async def _lock(tx: Transaction, tenant_ids: Iterable[str], space: int) -> None:
     if tx.dialect.name == "postgresql":  # SQLite has one writer anyway
         numbers = sorted({zlib.crc32(tenant_id.encode()) % LOCKS for tenant_id in tenant_ids})
-        await tx.execute(LOCK_TENANTS, {"space": space, "numbers": numbers})
+        await LOCK_TENANTS.rows(tx, space=space, numbers=numbers)
 
 
 async def _free(
-    tx: Transaction, statement: Select[Any], limits: Mapping[str, int], *, space: int
+    tx: Transaction, counting: Query[Any], limits: Mapping[str, int], *, space: int
 ) -> dict[str, int]:
     await _lock(tx, limits, space)
     places: dict[str, int] = {}
     for tenant_id, most in limits.items():
-        found = await tx.scalar(statement, {"tenant_id": tenant_id, "most": most})
+        found = await counting.scalar(tx, tenant_id=tenant_id, most=most)
         places[tenant_id] = most - (found or 0)
     return places
 

@@ -4,11 +4,12 @@ Each question is for the first entry of a partial index, in the index's whole or
 the index then, whatever they believe of the number of its rows, and a finished job costs nothing.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
 from fleek.store.database import Database
+from fleek.store.prepared import Query
 from fleek.store.tables import BEING_REMOVED, BOUND, PURGING, ROUTED, UNDELIVERED
 
 FIRST: Final = {
@@ -31,11 +32,11 @@ _FIRST: Final = (
     f"(SELECT 1 FROM {table} WHERE {where} ORDER BY {order} LIMIT 1) IS NOT NULL"  # noqa: S608 - constants
     for table, where, order in FIRST.values()
 )
-OUTLOOK: Final = text(f"SELECT {', '.join(_FIRST)}")
+OUTLOOK: Final = Query[Any](text(f"SELECT {', '.join(_FIRST)}"))
 
 
 async def waiting_kinds(db: Database) -> frozenset[str]:
     """Return the kinds of `FIRST` of which there is a row."""
     async with db.read() as tx:
-        found = (await tx.execute(OUTLOOK)).one()
+        (found,) = await OUTLOOK.rows(tx)
     return frozenset(kind for kind, waits in zip(FIRST, found, strict=True) if waits)

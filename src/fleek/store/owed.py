@@ -18,6 +18,7 @@ from fleek.domain.media import Media
 from fleek.domain.webhooks import Delivery, DeliveryId, EndpointId, lane_of
 from fleek.store import rows
 from fleek.store.database import Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import DeliveryRow, EndpointRow, MediaRow
 
 DELIVERY: Final = rows.Mapper(
@@ -33,9 +34,11 @@ WATCHED: Final[ColumnElement[bool]] = exists(
 ).label("watched")
 """Whether any endpoint is enabled, as a column of a statement that is made anyway."""
 
-INSERT_DELIVERIES: Final = insert(DeliveryRow)
-SELECT_ENDPOINTS: Final = select(EndpointRow.id, EndpointRow.tenant_id, EndpointRow.events).where(
-    EndpointRow.tenant_id.in_(bindparam("tenants", expanding=True)), EndpointRow.enabled
+INSERT_DELIVERIES: Final = Write(insert(DeliveryRow), mapper=DELIVERY)
+SELECT_ENDPOINTS: Final = Query[Any](
+    select(EndpointRow.id, EndpointRow.tenant_id, EndpointRow.events).where(
+        EndpointRow.tenant_id.in_(bindparam("tenants", expanding=True)), EndpointRow.enabled
+    )
 )
 
 
@@ -77,11 +80,11 @@ async def insert_owed(
 ) -> None:
     """Write what is to be delivered about these occurrences. `watched`: see `WATCHED`."""
     public = [(present.type_of(occurrence.line), occurrence) for occurrence in occurrences]
-    endpoints: Mapping[str, Sequence[Any]] = {}
+    endpoints: Mapping[str, Sequence[Mapping[str, Any]]] = {}
     if watched:
         tenants = {occurrence.job.tenant_id for kind, occurrence in public if kind is not None}
         endpoints = await _endpoints(tx, tenants)
-    values: list[rows.Values] = []
+    deliveries: list[Delivery] = []
     for kind, occurrence in public:
         if kind is None:
             continue
@@ -92,27 +95,28 @@ async def insert_owed(
                 form: present.body(occurrence.line, job, media, form=form)
                 for form in {receiver.form for receiver in receivers}
             }
-            values += [_values(job, kind, bodies[each.form], each) for each in receivers]
-    if values:
-        await tx.execute(INSERT_DELIVERIES, values)
+            deliveries += [_owed(job, kind, bodies[each.form], each) for each in receivers]
+    await INSERT_DELIVERIES.run(tx, deliveries)
 
 
-async def _endpoints(tx: Transaction, tenants: Collection[str]) -> Mapping[str, Sequence[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
+async def _endpoints(
+    tx: Transaction, tenants: Collection[str]
+) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     if tenants:
-        for row in await tx.execute(SELECT_ENDPOINTS, {"tenants": sorted(tenants)}):
-            found[row.tenant_id].append(row)
+        for row in await SELECT_ENDPOINTS.dicts(tx, tenants=rows.padded(sorted(tenants))):
+            found[row["tenant_id"]].append(row)
     return found
 
 
-def _receivers(job: Job, kind: str, endpoints: Sequence[Any]) -> Iterator[_Receiver]:
+def _receivers(job: Job, kind: str, endpoints: Sequence[Mapping[str, Any]]) -> Iterator[_Receiver]:
     if job.webhook is not None and kind in job.webhook.events:
         url = job.webhook.url
         lane = lane_of(url, tenant_id=job.tenant_id)
         yield _Receiver(lane, None, url, job.webhook.form)
     for row in endpoints:
-        if kind in row.events:
-            yield _Receiver(row.id, EndpointId(row.id), None)
+        if kind in row["events"]:
+            yield _Receiver(row["id"], EndpointId(row["id"]), None)
 
 
 async def _media(tx: Transaction, occurrence: Occurrence) -> Sequence[Media]:
@@ -124,20 +128,18 @@ async def _media(tx: Transaction, occurrence: Occurrence) -> Sequence[Media]:
     return [rows.MEDIA.read(row) for row in (await tx.execute(stored)).mappings()]
 
 
-def _values(job: Job, kind: str, body: bytes, receiver: _Receiver) -> rows.Values:
-    return DELIVERY.values(
-        Delivery(
-            id=DeliveryId(uuid7()),
-            tenant_id=job.tenant_id,
-            lane=receiver.lane,
-            endpoint_id=receiver.endpoint_id,
-            url=receiver.url,
-            job_id=job.id,
-            seq=job.version,
-            type=kind,
-            body=body,
-            form=receiver.form,
-            created_at=job.updated_at,
-            next_at=job.updated_at,
-        )
+def _owed(job: Job, kind: str, body: bytes, receiver: _Receiver) -> Delivery:
+    return Delivery(
+        id=DeliveryId(uuid7()),
+        tenant_id=job.tenant_id,
+        lane=receiver.lane,
+        endpoint_id=receiver.endpoint_id,
+        url=receiver.url,
+        job_id=job.id,
+        seq=job.version,
+        type=kind,
+        body=body,
+        form=receiver.form,
+        created_at=job.updated_at,
+        next_at=job.updated_at,
     )

@@ -10,15 +10,17 @@ import time
 from datetime import timedelta
 from typing import Any, Final
 
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.util import LRUCache
+from sqlalchemy.util import LRUCache, await_only
 
 from fleek import strict
+from fleek.store.driver import fail, tell
 from fleek.store.errors import is_spoilt
-from fleek.store.sqlite import Connection
+from fleek.store.sqlite import BEGIN, Connection
 
 POOL_SIZE: Final = 8
 READERS: Final = 4
@@ -195,5 +197,10 @@ def _reader_connected(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin_immediate(connection: SyncConnection) -> None:
+    adapted: Any = connection.connection.dbapi_connection
+    tell(connection, BEGIN, ())
+    try:
+        await_only(adapted.driver_connection.begin())
+    except BaseException as error:  # noqa: BLE001 - raised again, as SQLAlchemy would
+        fail(connection, adapted, BEGIN, error)

@@ -44,7 +44,8 @@ class _Kind:
         self._shapes: dict[tuple[int, ...], _Shape] = {}
         columns = list(getattr(statement, "selected_columns", ()))  # a text has none
         decoders = [_decoder(column.type, dialect) for column in columns]
-        self.decode = _row_decoder([column.name for column in columns], decoders, mapper)
+        self.names = [column.name for column in columns]
+        self.decode = _row_decoder(self.names, decoders, mapper)
 
     def shape(self, values: Mapping[str, Any]) -> _Shape:
         """Return the query for lists of these lengths."""
@@ -94,6 +95,12 @@ class Query(Generic[Value]):
                 value = given[name] if place is None else given[name][place]
                 sent.append(value if encode is None or value is None else encode(value))
         return kind.decode(await driver.fetch(tx, shape.sql, tuple(sent)))
+
+    async def dicts(self, tx: Transaction, **values: Any) -> list[dict[str, Any]]:
+        """Return the rows by the names of their columns; for queries without a mapper."""
+        found = await self.rows(tx, **values)
+        names = self._kinds[_dialect(tx).name].names
+        return [dict(zip(names, row, strict=True)) for row in found]
 
     async def values(self, tx: Transaction, **values: Any) -> list[Value]:
         """Return the first item of each row."""
@@ -202,7 +209,7 @@ def _encoder(take: Take, encoders: Sequence[Convert | None]) -> Encode:
             value = row[number]
             if value is not None:
                 row[number] = convert(value)
-        return row
+        return tuple(row)
 
     return encode
 

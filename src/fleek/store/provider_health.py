@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
 from fleek.store.database import Database
+from fleek.store.prepared import Query
 from fleek.store.tables import Instant, ProviderHealthRow
 
 ALL_MODELS: Final = ""  # in place of a model: the whole account
@@ -37,9 +38,11 @@ FAIL: Final = text(
     " OR accounts.updated_at > excluded.updated_at"
 ).bindparams(bindparam("now", type_=Instant()))
 PAUSED: Final = ProviderHealthRow.paused_until > bindparam("now")
-IMPAIRED: Final = select(PROVIDER_HEALTH).where(  # made once: each turn of `admit` asks it
-    or_(PAUSED, ProviderHealthRow.failures > 0),
-    or_(PAUSED, ProviderHealthRow.updated_at > bindparam("since")),
+IMPAIRED: Final = Query[Any](  # each turn of `admit` asks it
+    select(PROVIDER_HEALTH).where(
+        or_(PAUSED, ProviderHealthRow.failures > 0),
+        or_(PAUSED, ProviderHealthRow.updated_at > bindparam("since")),
+    )
 )
 
 
@@ -77,8 +80,8 @@ class ProviderHealth:
 async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
     """Return the accounts and models with recent failures."""
     async with db.read() as tx:
-        found = await tx.execute(IMPAIRED, {"now": now, "since": now - FORGOTTEN})
-        return [ProviderHealth(**row) for row in found.mappings()]
+        found = await IMPAIRED.dicts(tx, now=now, since=now - FORGOTTEN)
+        return [ProviderHealth(**row) for row in found]
 
 
 async def pause(

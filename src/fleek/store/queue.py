@@ -16,7 +16,6 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     CompoundSelect,
-    Executable,
     Select,
     and_,
     bindparam,
@@ -30,6 +29,7 @@ from sqlalchemy import (
 
 from fleek.domain.job import JobId, ModelName
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.rows import padded
 from fleek.store.tables import ROUTED, JobRow
 
@@ -87,14 +87,19 @@ _ALLOWED: Final = JobRow.model.not_in(bindparam("without", expanding=True))
 _TENANT: Final = JobRow.tenant_id == bindparam("tenant_id")
 _MOST: Final[BindParameter[int]] = bindparam("most")
 
-DUE: Final = _by_priority(*_DISPATCHED, where=_DUE, limit=_MOST)
-DUE_BUT: Final = _by_priority(*_DISPATCHED, where=and_(_DUE, _ALLOWED), limit=_MOST)
-TENANT_DUE: Final = _by_priority(*_DISPATCHED, where=and_(_TENANT, _DUE), limit=_MOST)
-TENANT_DUE_BUT: Final = _by_priority(
-    *_DISPATCHED, where=and_(_TENANT, _DUE, _ALLOWED), limit=_MOST
-)
-STILL_DUE: Final = select(*_DISPATCHED).where(
-    JobRow.id.in_(bindparam("ids", expanding=True)), JobRow.status == PENDING, _DUE
+
+def _due_jobs(where: Any) -> Query[Any]:
+    return Query(_by_priority(*_DISPATCHED, where=where, limit=_MOST))
+
+
+DUE: Final = _due_jobs(_DUE)
+DUE_BUT: Final = _due_jobs(and_(_DUE, _ALLOWED))
+TENANT_DUE: Final = _due_jobs(and_(_TENANT, _DUE))
+TENANT_DUE_BUT: Final = _due_jobs(and_(_TENANT, _DUE, _ALLOWED))
+STILL_DUE: Final = Query[Any](
+    select(*_DISPATCHED).where(
+        JobRow.id.in_(bindparam("ids", expanding=True)), JobRow.status == PENDING, _DUE
+    )
 )
 TENANTS: Final = text(  # in the whole order of its index: planners find that one then
     """WITH RECURSIVE tenants(id) AS (
@@ -106,28 +111,30 @@ TENANTS: Final = text(  # in the whole order of its index: planners find that on
       FROM tenants WHERE tenants.id IS NOT NULL)
     SELECT id FROM tenants WHERE id IS NOT NULL LIMIT 1000"""
 )
-FIRST_DUE: Final = _by_priority(JobRow.run_at, where=_DUE, limit=1)
-FIRST_LATER: Final = _by_priority(JobRow.run_at, where=JobRow.run_at > bindparam("now"), limit=1)
+FIRST_DUE: Final = Query[Any](_by_priority(JobRow.run_at, where=_DUE, limit=1))
+FIRST_LATER: Final = Query[Any](
+    _by_priority(JobRow.run_at, where=JobRow.run_at > bindparam("now"), limit=1)
+)
 
 
-def _uncollected(which: ColumnElement[bool]) -> Executable:
+def _uncollected(which: ColumnElement[bool]) -> Query[Any]:
     """Return jobs that wait to be collected and are due, longest due first."""
     waits = (JobRow.stage == COLLECTING, JobRow.worker_id.is_(None), _DUE)
     found = select(JobRow.id, JobRow.run_at).where(*waits, which)
-    return found.order_by(JobRow.run_at).limit(_MOST)
+    return Query(found.order_by(JobRow.run_at).limit(_MOST))
 
 
 UNCOLLECTED: Final = _uncollected(JobRow.collects == 0)
 POSTPONED: Final = _uncollected(JobRow.collects > 0)
 
-NEXT_PROVIDER: Final = (
+NEXT_PROVIDER: Final = Query[Any](
     select(JobRow.provider)
     .where(JobRow.status == PENDING, JobRow.provider > bindparam("after"))
     .order_by(JobRow.provider)
     .limit(1)
 )
 
-NEXT_ROUTED: Final = (
+NEXT_ROUTED: Final = Query[Any](
     select(JobRow.provider)
     .where(text(ROUTED), JobRow.provider > bindparam("after"))
     .order_by(JobRow.provider)
@@ -159,14 +166,15 @@ async def due(
             values: dict[str, Any] = {"provider": provider, "now": now, "most": limit}
             models = [model for name, model in without if name == provider]
             if models:
-                values["without"] = models
-            found = [Due(*row) for row in await tx.execute(DUE_BUT if models else DUE, values)]
+                values["without"] = padded(models)
+            statement = DUE_BUT if models else DUE
+            found = [Due(*row) for row in await statement.rows(tx, **values)]
             if max(Counter(job.priority for job in found).values(), default=0) >= limit:
                 statement = TENANT_DUE_BUT if models else TENANT_DUE
                 found += await _due_of_tenants(tx, statement, values, busy=busy)
             jobs |= {job.job_id: job for job in found}
         if missing := sorted(job_id for job_id in dispatched if job_id not in jobs):
-            left: Any = await tx.execute(STILL_DUE, {"ids": padded(missing), "now": now})
+            left = await STILL_DUE.rows(tx, ids=padded(missing), now=now)
             for job in (Due(*row) for row in left):
                 if job.provider in names and (job.provider, job.model) not in without:
                     jobs[job.job_id] = job
@@ -174,7 +182,7 @@ async def due(
 
 
 async def _due_of_tenants(
-    tx: Transaction, statement: Any, values: Mapping[str, Any], *, busy: Collection[str]
+    tx: Transaction, statement: Query[Any], values: Mapping[str, Any], *, busy: Collection[str]
 ) -> list[Due]:
     """Return due jobs of each tenant, if there are several; of many tenants, a random choice."""
     tenants = list(await tx.scalars(TENANTS))
@@ -184,7 +192,7 @@ async def _due_of_tenants(
     found: list[Due] = []
     for tenant_id in random.sample(tenants, min(len(tenants), TENANTS_PER_TURN)):
         own = {**values, "tenant_id": tenant_id, "most": min(values["most"], PER_TENANT)}
-        found += [Due(*row) for row in await tx.execute(statement, own)]
+        found += [Due(*row) for row in await statement.rows(tx, **own)]
     return found
 
 
@@ -208,7 +216,7 @@ async def uncollected(
     """
     statement = POSTPONED if postponed else UNCOLLECTED
     async with db.read() as tx:
-        found = await tx.execute(statement, {"now": now, "most": limit})
+        found = await statement.rows(tx, now=now, most=limit)
         return {JobId(job_id): run_at for job_id, run_at in found}
 
 
@@ -240,12 +248,12 @@ async def next_run(db: Database, *, providers: Iterable[str], now: datetime) -> 
 
 
 async def first_run(
-    tx: Transaction, statement: Any, providers: Iterable[str], *, now: datetime
+    tx: Transaction, statement: Query[Any], providers: Iterable[str], *, now: datetime
 ) -> datetime | None:
     """Return the earliest time that `FIRST_DUE` or `FIRST_LATER` finds, or None."""
     found: list[datetime] = []
     for provider in providers:
-        found.extend(await tx.scalars(statement, {"provider": provider, "now": now}))
+        found.extend(await statement.values(tx, provider=provider, now=now))
     return min(found, default=None)
 
 
@@ -277,7 +285,7 @@ async def routed_providers(db: Database) -> list[str]:
     async with db.read() as tx:
         while True:
             last = found[-1] if found else ""
-            name: str | None = await tx.scalar(NEXT_ROUTED, {"after": last})
+            name: str | None = await NEXT_ROUTED.scalar(tx, after=last)
             if name is None:
                 return found
             found.append(name)

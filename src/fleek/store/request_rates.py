@@ -5,27 +5,31 @@ A process takes tokens in advance, so only one in many requests causes a stateme
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete, select, text, update
 
 from fleek.domain.request_rate import RequestRate
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import Instant, RequestRateRow
 
 REMOVED: Final = 1000  # rows at a time
 
-LOCK: Final = (  # in the order of their ids, so that two transactions never deadlock
+LOCK: Final = Query[Any](  # in the order of their ids, so that two transactions never deadlock
     select(RequestRateRow.id, RequestRateRow.full_at)
     .where(RequestRateRow.id.in_(bindparam("ids", expanding=True)))
     .order_by(RequestRateRow.id)
     .with_for_update()
 )
-INSERT: Final = text(
-    "INSERT INTO request_rates (id, full_at) VALUES (:id, :full_at) ON CONFLICT (id) DO NOTHING"
-).bindparams(bindparam("full_at", type_=Instant()))
-UPDATE: Final = (
+INSERT: Final = Write(
+    text(
+        "INSERT INTO request_rates (id, full_at) VALUES (:id, :full_at)"
+        " ON CONFLICT (id) DO NOTHING"
+    ).bindparams(bindparam("full_at", type_=Instant()))
+)
+UPDATE: Final = Write(
     update(RequestRateRow)
     .where(RequestRateRow.id == bindparam("_id"))
     .values(full_at=bindparam("full_at"))
@@ -68,18 +72,18 @@ async def _take_all(tx: Transaction, wishes: Sequence[_Wish]) -> list[Lease]:
         full_at[wish.bucket] = wish.rate.spend(tokens, known, wish.now)
         leases.append(Lease(tokens, full_at[wish.bucket]))
     changes = [{"_id": bucket, "full_at": at} for bucket, at in sorted(full_at.items())]
-    await tx.execute(UPDATE, changes)
+    await UPDATE.run(tx, changes)
     return leases
 
 
 async def _locked(tx: Transaction, new: dict[str, datetime]) -> dict[str, datetime]:
     """Return when each bucket is full again; one that is new is full now."""
-    ids = {"ids": rows.padded(sorted(new))}
-    found = {row.id: row.full_at for row in await tx.execute(LOCK, ids)}
+    ids = rows.padded(sorted(new))
+    found: dict[str, datetime] = dict(await LOCK.rows(tx, ids=ids))
     missing = [{"id": bucket, "full_at": new[bucket]} for bucket in sorted(new.keys() - found)]
     if missing:
-        await tx.execute(INSERT, missing)
-        found = {row.id: row.full_at for row in await tx.execute(LOCK, ids)}
+        await INSERT.run(tx, missing)
+        found = dict(await LOCK.rows(tx, ids=ids))
     return found
 
 

@@ -29,25 +29,40 @@ from fleek.domain.money import Micros
 from fleek.store import rows
 from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import BudgetRow, ChargeRow, SpendRow
 
 BUDGETS_SPACE: Final = 0x666C6E  # ours, among the advisory locks of the database
 SPEND_SPACE: Final = 0x666C6F
 
 CHARGE: Final = rows.Mapper(Charge)
-SELECT_BUDGETS: Final = select(BudgetRow.__table__).where(
-    BudgetRow.tenant_id.in_(bindparam("tenants", expanding=True))
+SELECT_BUDGETS: Final = Query[Any](
+    select(BudgetRow.tenant_id, BudgetRow.key_id, BudgetRow.period, BudgetRow.limit_micros).where(
+        BudgetRow.tenant_id.in_(bindparam("tenants", expanding=True))
+    )
 )
-SELECT_SPEND: Final = select(SpendRow.__table__).where(
-    SpendRow.tenant_id.in_(bindparam("tenants", expanding=True)),
-    SpendRow.start.in_(bindparam("starts", expanding=True)),
+SELECT_SPEND: Final = Query[Any](
+    select(
+        *(SpendRow.tenant_id, SpendRow.key_id, SpendRow.period, SpendRow.start),
+        *(SpendRow.reserved, SpendRow.spent),
+    ).where(
+        SpendRow.tenant_id.in_(bindparam("tenants", expanding=True)),
+        SpendRow.start.in_(bindparam("starts", expanding=True)),
+    )
 )
-ADD_SPEND: Final = text(
-    "INSERT INTO spend (tenant_id, key_id, period, start, reserved, spent)"
-    " VALUES (:tenant_id, :key_id, :period, :start, :reserved, :spent)"
-    " ON CONFLICT (tenant_id, key_id, period, start) DO UPDATE SET"
-    " reserved = spend.reserved + excluded.reserved, spent = spend.spent + excluded.spent"
+ADD_SPEND: Final = Write(
+    text(
+        "INSERT INTO spend (tenant_id, key_id, period, start, reserved, spent)"
+        " VALUES (:tenant_id, :key_id, :period, :start, :reserved, :spent)"
+        " ON CONFLICT (tenant_id, key_id, period, start) DO UPDATE SET"
+        " reserved = spend.reserved + excluded.reserved, spent = spend.spent + excluded.spent"
+    )
 )
+LOCKS: Final = {
+    (space, way): Query[Any](text(f"SELECT pg_advisory_xact_lock{way}({space}, 0)"))
+    for space in (BUDGETS_SPACE, SPEND_SPACE)
+    for way in ("", "_shared")
+}
 
 
 class Place(NamedTuple):
@@ -80,18 +95,14 @@ class Spend:
         if not places:
             return
         await self._lock_spend()
-        found = await self._tx.execute(
-            SELECT_SPEND,
-            {
-                "tenants": rows.padded(sorted({place.scope.tenant_id for place in places})),
-                "starts": rows.padded(sorted({place.start for place in places})),
-            },
+        found = await SELECT_SPEND.rows(
+            self._tx,
+            tenants=rows.padded(sorted({place.scope.tenant_id for place in places})),
+            starts=rows.padded(sorted({place.start for place in places})),
         )
         used = {
-            Place(Scope(row.tenant_id, row.key_id), Period(row.period), row.start): (
-                row.reserved + row.spent
-            )
-            for row in found
+            Place(Scope(tenant_id, key_id), Period(period), start): reserved + spent
+            for tenant_id, key_id, period, start, reserved, spent in found
         }
         for payer in wanted:
             for place, budget in self._places(payer):
@@ -132,9 +143,8 @@ class Spend:
         added = self._sums()
         if added:
             await self._lock_spend()
-            await self._tx.execute(ADD_SPEND, added)
-        values = [CHARGE.values(charge) for charge in self._charges.values()]
-        await self._tx.execute(UPSERT, values)
+            await ADD_SPEND.run(self._tx, added)
+        await UPSERT.run(self._tx, self._charges.values())
 
     def _sums(self) -> list[rows.Values]:
         sums: dict[Place, Counter[str]] = {}
@@ -183,21 +193,17 @@ async def lock(tx: Transaction, space: int, *, shared: bool = False) -> None:
     """
     if tx.dialect.name == "postgresql":
         way = "_shared" if shared else ""
-        await tx.execute(text(f"SELECT pg_advisory_xact_lock{way}({space}, 0)"))
+        await LOCKS[space, way].rows(tx)
 
 
 async def read_budgets(tx: Transaction, tenants: Iterable[str]) -> list[Budget]:
     """Return the budgets of these tenants and of their keys; of `""`, that of everybody."""
-    found = await tx.execute(SELECT_BUDGETS, {"tenants": rows.padded(sorted(tenants))})
-    return [_budget(row) for row in found]
+    found = await SELECT_BUDGETS.rows(tx, tenants=rows.padded(sorted(tenants)))
+    return [_budget(*row) for row in found]
 
 
-def _budget(row: Any) -> Budget:
-    return Budget(
-        scope=Scope(row.tenant_id, row.key_id),
-        period=Period(row.period),
-        limit=Micros(row.limit_micros),
-    )
+def _budget(tenant_id: str, key_id: str, period: str, limit: int) -> Budget:
+    return Budget(scope=Scope(tenant_id, key_id), period=Period(period), limit=Micros(limit))
 
 
 def _upsert() -> TextClause:
@@ -214,7 +220,7 @@ def _upsert() -> TextClause:
     return statement.bindparams(*[bindparam(kind.name, type_=kind.type) for kind in kinds])
 
 
-UPSERT: Final = _upsert()
+UPSERT: Final = Write(_upsert(), mapper=CHARGE)
 
 
 SUMS: Final = (
@@ -311,7 +317,7 @@ async def list_spent(db: Database, *, tenant_id: str | None, day: str) -> list[S
 
 
 def _spent(row: Any, day: str) -> Spent:
-    budget = _budget(row)
+    budget = _budget(row.tenant_id, row.key_id, row.period, row.limit_micros)
     return Spent(
         budget=budget,
         start=budget.period.start(day),

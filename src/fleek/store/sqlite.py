@@ -10,12 +10,15 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import aiosqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = tuple[Any, ...]
+Work = Callable[[sqlite3.Connection], Any]
+
+BEGIN: Final = "BEGIN IMMEDIATE"
 
 
 class Connection(aiosqlite.Connection):
@@ -32,6 +35,7 @@ class Connection(aiosqlite.Connection):
         self._thread.daemon = True  # the process may end without it
         self._left_behind = False  # whether something may run on for a caller who went away
         self._in_place = False
+        self._patience: int | None = None  # milliseconds, for another connection
 
     async def opened(self) -> Self:
         """Connect.
@@ -59,7 +63,7 @@ class Connection(aiosqlite.Connection):
         """Return a cursor that has not run yet."""
         return Cursor(self)
 
-    async def visit(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def visit(self, work: Work) -> Any:
         """Run `work` in the connection's thread; it runs even if its caller goes away."""
         return await self._execute(work, self._conn)
 
@@ -74,19 +78,40 @@ class Connection(aiosqlite.Connection):
 
     async def fetch(self, sql: str, values: Sequence[Any]) -> list[Row]:
         """Run a statement and return its rows."""
-        if self._in_place and not self._left_behind:
-            return self._conn.execute(sql, values).fetchall()
-        found: list[Row] = await self.visit(lambda file: file.execute(sql, values).fetchall())
+        found: list[Row] = await self.run(lambda file: file.execute(sql, values).fetchall())
         return found
 
     async def execute_many(self, sql: str, values: Sequence[Sequence[Any]]) -> None:
         """Run a statement for each set of values."""
         await self.run(lambda file: file.executemany(sql, values))
 
-    async def run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def begin(self) -> None:
+        """Begin a transaction that writes: at once, unless another connection writes now."""
+        await self._at_once(lambda file: file.execute(BEGIN))
+
+    async def run(self, work: Work) -> Any:
         """Run a statement, in the connection's thread or in place."""
-        if self._in_place and not self._left_behind:
+        if not self._in_place:
+            return await self.visit(work)
+        if self._conn.in_transaction and not self._left_behind:
             return work(self._conn)
+        return await self._at_once(work)
+
+    async def _at_once(self, work: Work) -> Any:
+        """Run in place what is short, unless it has to wait for another connection."""
+        file = self._conn
+        if self._left_behind:
+            return await self.visit(work)
+        if self._patience is None:
+            (self._patience,) = file.execute("PRAGMA busy_timeout").fetchone()
+        file.execute("PRAGMA busy_timeout=0")
+        try:
+            return work(file)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        finally:
+            file.execute(f"PRAGMA busy_timeout={self._patience}")
         return await self.visit(work)
 
     async def rollback(self) -> None:
@@ -153,9 +178,10 @@ def in_place(tx: AsyncConnection) -> Generator[None]:
     """Run the statements of the block in the caller's thread: those of a group, found by their keys.
 
     Each takes tens of microseconds, a visit of a thread a hundred, as it hands the interpreter over and
-    back. What waits stays in the connection's thread: BEGIN, which other processes hold up, and COMMIT
+    back. What waits stays in the connection's thread: BEGIN if another process writes, and COMMIT
     and ROLLBACK, which wait for the disk; callers gather meanwhile. Under the lock that BEGIN has taken
-    a statement waits for nothing but pages that are not in memory.
+    a statement waits for nothing but pages that are not in memory; nor does a read, which needs no lock
+    but in rare moments: then it goes on in the thread.
     """
     assert tx.sync_connection is not None
     connection = tx.sync_connection.connection.driver_connection

@@ -12,13 +12,16 @@ from fleek.domain.tenant import Tenant, TenantLimits
 from fleek.store import rows
 from fleek.store.audit import record
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import TenantRow
 
 PAGE: Final = 1000
 NAMES: Final = frozenset(field.name for field in fields(TenantLimits))
 
 TENANTS: Final = TenantRow.__table__
-SELECT_TENANTS: Final = select(TENANTS).where(TenantRow.id.in_(bindparam("ids", expanding=True)))
+SELECT_TENANTS: Final = Query[Any](
+    select(TENANTS).where(TenantRow.id.in_(bindparam("ids", expanding=True)))
+)
 LOCK_TENANT: Final = select(TENANTS).where(TenantRow.id == bindparam("id")).with_for_update()
 
 Change = Callable[[Tenant], tuple[Tenant, Sequence[AuditEntry]]]
@@ -27,7 +30,7 @@ Change = Callable[[Tenant], tuple[Tenant, Sequence[AuditEntry]]]
 
 async def find(db: Database, tenant_id: str) -> Tenant | None:
     """Return a tenant, or None; concurrent callers share a read."""
-    return await db.grouped_read(_find_all, tenant_id)
+    return await db.grouped_read(_find_all, tenant_id, short=True)
 
 
 async def _find_all(
@@ -39,8 +42,8 @@ async def _find_all(
 
 async def read(tx: Transaction, tenant_ids: Collection[str]) -> Mapping[str, Tenant]:
     """Return those of these tenants that there are."""
-    found = await tx.execute(SELECT_TENANTS, {"ids": rows.padded(sorted(tenant_ids))})
-    return {row["id"]: _read(row) for row in found.mappings()}
+    found = await SELECT_TENANTS.dicts(tx, ids=rows.padded(sorted(tenant_ids)))
+    return {row["id"]: _read(row) for row in found}
 
 
 async def list_tenants(db: Database, *, after: str = "") -> list[Tenant]:

@@ -1,0 +1,62 @@
+"""Opening and ending transactions and connections of a pool: one greenlet for each.
+
+SQLAlchemy's own context managers take a greenlet for every step, and a task for the last one, which
+together take as long as the statements of a small transaction.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+
+@asynccontextmanager
+async def begun(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Open a transaction; it commits at the end, and rolls back on an error."""
+    connection: Connection = await greenlet_spawn(_begin, engine)
+    try:
+        yield AsyncConnection(engine, connection)
+    except BaseException as error:
+        await _finish(_end, connection, error)
+        raise
+    await greenlet_spawn(_end, connection, None)
+
+
+@asynccontextmanager
+async def lent(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+    """Lend a connection."""
+    connection: Connection = await greenlet_spawn(engine.sync_engine.connect)
+    try:
+        yield AsyncConnection(engine, connection)
+    except BaseException:
+        await _finish(connection.close)
+        raise
+    await greenlet_spawn(connection.close)
+
+
+def _begin(engine: AsyncEngine) -> Connection:
+    connection = engine.sync_engine.connect()
+    try:
+        connection.begin().__enter__()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _end(connection: Connection, error: BaseException | None) -> None:
+    try:
+        transaction = connection.get_transaction()
+        if transaction is not None:
+            transaction.__exit__(error and type(error), error, None)
+    finally:
+        connection.close()
+
+
+async def _finish(end: Callable[..., None], *arguments: Any) -> None:
+    """End what has failed, even if its caller goes away meanwhile."""
+    await asyncio.shield(asyncio.create_task(greenlet_spawn(end, *arguments)))
