@@ -15,6 +15,7 @@ from backing_services import both_databases
 from fleek import store
 from fleek.store.database import Database, open_database
 from fleek.store.pools import STATEMENTS
+from fleek.store.prepared import Query, Write
 
 
 async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> None:
@@ -113,10 +114,10 @@ def test_every_statement_is_compiled_once() -> None:
         import_module(f"fleek.store.{found.name}") for found in iter_modules(store.__path__)
     ]
     statements: dict[str, Any] = {
-        f"{module.__name__}.{name}": value
+        f"{module.__name__}.{name}": getattr(value, "statement", value)
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, Executable)
+        if isinstance(value, Executable | Query | Write)
     }
 
     uncached = [

@@ -71,6 +71,51 @@ async def test_a_statement_in_place_makes_no_visit(connection: Counting) -> None
     assert connection.visits == 2  # BEGIN and COMMIT, which wait
 
 
+async def test_a_free_file_is_written_to_without_a_visit(connection: Counting) -> None:
+    """BEGIN waits for nobody then; only COMMIT waits, for the disk."""
+    await connection.begin()
+    with connection.in_place():
+        await connection.execute_many("INSERT INTO numbers VALUES (?)", [(4,)])
+        found = await connection.fetch("SELECT count(*) FROM numbers", ())
+    await connection.commit()
+
+    assert found == [(4,)]
+    assert connection.visits == 1
+
+
+async def test_a_read_in_place_makes_no_visit(connection: Counting) -> None:
+    """In its journal a reader waits for no writer."""
+    with connection.in_place():
+        found = await connection.fetch("SELECT number FROM numbers WHERE number > ?", (2,))
+
+    assert found == [(3,)]
+    assert connection.visits == 0
+
+
+@pytest.mark.parametrize("kind", ["begin", "read"])
+async def test_what_is_locked_is_waited_for_in_the_thread(
+    connection: Counting, tmp_path: Path, kind: str
+) -> None:
+    """The event loop goes on meanwhile, and the lock is waited for as long as before."""
+    with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with connection.in_place():
+            asked = (
+                connection.begin()
+                if kind == "begin"
+                else connection.fetch("SELECT 1 FROM numbers", ())
+            )
+            waiting = asyncio.create_task(asked)
+            while not connection.visits:
+                await asyncio.sleep(0)
+            assert not waiting.done()
+            other.execute("COMMIT")
+            await waiting
+
+    (patience,) = (await connection.fetch("PRAGMA busy_timeout", ()))[0]
+    assert patience == 60_000
+
+
 async def test_a_statement_waits_for_what_a_cancelled_caller_has_left(
     connection: Counting,
 ) -> None:

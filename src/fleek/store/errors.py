@@ -183,10 +183,15 @@ def is_spoilt(error: BaseException | None) -> bool:
 
 
 def _sqlite_code(error: DBAPIError) -> int:
-    extended: int = getattr(error.driver_exception, "sqlite_errorcode", None) or 0
+    extended: int = getattr(_of_the_driver(error), "sqlite_errorcode", None) or 0
     return extended & 0xFF
 
 
+def _of_the_driver(error: DBAPIError) -> BaseException | None:
+    """Return the driver's own error; SQLAlchemy keeps none if a statement is to be prepared again."""
+    return None if getattr(error.orig, "orig", error) is None else error.driver_exception
+
+
 def _constraint(error: DBAPIError) -> str:
-    name: str | None = getattr(error.driver_exception, "constraint_name", None)
+    name: str | None = getattr(_of_the_driver(error), "constraint_name", None)
     return name or driver_message(error).partition(": ")[2]

@@ -5,6 +5,7 @@ never wait behind a commit. On PostgreSQL writers and readers are pools of the s
 pool has compiled to SQL, no other pool of the process compiles again.
 """
 
+import json
 import sqlite3
 import time
 from datetime import timedelta
@@ -87,6 +88,7 @@ def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEng
         "pool_size": POOL_SIZE,
         "max_overflow": 0,
         "json_serializer": _to_json,
+        "json_deserializer": _from_json,
         "execution_options": {"compiled_cache": STATEMENTS},
     }
     bare = url.set(query={})
@@ -116,6 +118,7 @@ def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
         "async_creator": connect,
         "max_overflow": 0,
         "json_serializer": _to_json,
+        "json_deserializer": _from_json,
         "execution_options": {"compiled_cache": STATEMENTS},
     }
     writer = create_async_engine(
@@ -170,6 +173,10 @@ def _to_json(value: Any) -> str:
     if value == {}:  # as are most metadata, and what most events hold
         return "{}"
     return strict.dumps(value).decode()
+
+
+def _from_json(text: str) -> Any:
+    return {} if text == "{}" else json.loads(text)
 
 
 def _writer_connected(connection: Any, _record: Any) -> None:

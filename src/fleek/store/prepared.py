@@ -44,7 +44,7 @@ class _Kind:
         self._shapes: dict[tuple[int, ...], _Shape] = {}
         columns = list(getattr(statement, "selected_columns", ()))  # a text has none
         decoders = [_decoder(column.type, dialect) for column in columns]
-        self.names = [column.name for column in columns]
+        self.names = [str(getattr(column, "name", "")) for column in columns]
         self.decode = _row_decoder(self.names, decoders, mapper)
 
     def shape(self, values: Mapping[str, Any]) -> _Shape:

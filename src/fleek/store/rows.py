@@ -84,7 +84,12 @@ class Columns:
     def reader(
         self, kind: type, columns: Sequence[str], decoders: Sequence[Convert | None]
     ) -> Any:
-        """Return what makes a value of a driver's row; see `Mapper.reader`."""
+        """Return what makes a value of a driver's row; see `Mapper.reader`.
+
+        It fills in the slots of the value: `__init__` of a frozen class takes twice as long, and
+        has nothing else to do.
+        """
+        assert not hasattr(kind, "__post_init__")
         place = {name: number for number, name in enumerate(columns)}
         fields = (*self._fields, *self._coded)
         first = (*self._columns, *(next(iter(codec.columns)) for codec in self._coded.values()))
@@ -101,6 +106,9 @@ class Columns:
                 assert all(decoders[place[name]] is None for name in codec.columns)
                 several.append((number, codec.decode, tuple(place[c] for c in codec.columns)))
 
+        setters = [getattr(kind, field).__set__ for field in fields]  # of its slots
+        new = object.__new__
+
         def read(row: Sequence[Any]) -> Any:
             held = [*pick(row)]
             for number, convert, absent in steps:
@@ -109,7 +117,10 @@ class Columns:
             for number, together, places in several:
                 if held[number] is not None:
                     held[number] = together(*[row[place] for place in places])
-            return kind(**dict(zip(fields, held, strict=True)))
+            value: Any = new(kind)
+            for set_field, one in zip(setters, held, strict=True):
+                set_field(value, one)
+            return value
 
         return read
 
@@ -195,7 +206,8 @@ def _codec(column: str, hint: Any) -> Codec | None:
     if kind is timedelta:
         return Codec({f"{column}_seconds": timedelta.total_seconds}, _seconds)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return Codec({column: attrgetter("value")}, kind)
+        members = {member.value: member for member in kind}
+        return Codec({column: attrgetter("value")}, members.__getitem__)
     return None
 
 

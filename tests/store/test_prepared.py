@@ -1,0 +1,151 @@
+"""Prepared statements do what SQLAlchemy does with them, and fail as it does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, event, func, insert, select, text
+
+from fleek.domain.errors import DatabaseUnavailable, InvalidInput
+from fleek.store import rows
+from fleek.store.attempts import SELECT_ATTEMPTS
+from fleek.store.database import Database
+from fleek.store.errors import RowRefused
+from fleek.store.jobs import INSERT_JOBS, SELECT_JOBS
+from fleek.store.prepared import Query, Write
+from fleek.store.tables import JobRow, TenantRow
+from fleek.store.updates import INSERT_ATTEMPTS, JOBS
+from samples import NOON, a_job, an_attempt
+from store.test_rows import FULL_ATTEMPT, FULL_JOB
+
+ADD_TENANTS = Write(insert(TenantRow), columns=("id", "created_at"))
+COUNT_TENANTS = Query[Any](
+    select(TenantRow.id, func.count().over().label("all"))
+    .where(TenantRow.id.in_(bindparam("ids", expanding=True)), TenantRow.id.not_in(["a", "b"]))
+    .order_by(TenantRow.id)
+    .limit(2)
+)
+READ_JOBS = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True))).order_by(JobRow.id)
+
+
+@contextmanager
+def heard(db: Database) -> Iterator[list[tuple[str, bool]]]:
+    """Yield the statements that the writer's listeners hear of, and whether each is for many rows."""
+    found: list[tuple[str, bool]] = []
+
+    def listen(_: Any, __: Any, statement: str, ___: Any, ____: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it so
+        found.append((statement.split(maxsplit=1)[0], many))
+
+    engine = db._writer.sync_engine
+    event.listen(engine, "before_cursor_execute", listen)
+    yield found
+    event.remove(engine, "before_cursor_execute", listen)
+
+
+async def test_rows_are_written_and_read_as_by_sqlalchemy(db: Database) -> None:
+    """Both write what the other reads, with all optional fields and without."""
+    ours, theirs = [a_job(), FULL_JOB], [a_job(), replace(FULL_JOB, id=a_job().id)]
+    async with db.write() as tx:
+        await INSERT_JOBS.run(tx, ours)
+        await tx.execute(insert(JobRow), [rows.JOB.values(job) for job in theirs])
+
+    ids = {"ids": sorted(job.id for job in (*ours, *theirs))}
+    async with db.read() as tx:
+        read_by_us = await SELECT_JOBS.values(tx, **ids)
+        read_by_it = [rows.JOB.read(row) for row in (await tx.execute(READ_JOBS, ids)).mappings()]
+
+    expected = sorted([*ours, *theirs], key=lambda job: job.id)
+    assert sorted(read_by_us, key=lambda job: job.id) == read_by_it == expected
+
+
+async def test_attempts_are_read_as_they_were_written(db: Database) -> None:
+    """They have fractions, documents, enums and bytes."""
+    job = a_job()
+    attempts = [an_attempt(job), replace(FULL_ATTEMPT, job_id=job.id)]
+    async with db.write() as tx:
+        await INSERT_JOBS.run(tx, [job])
+        await INSERT_ATTEMPTS.run(tx, attempts)
+
+    async with db.read() as tx:
+        found = await SELECT_ATTEMPTS.values(tx, ids=[attempt.id for attempt in attempts])
+
+    assert sorted(found, key=lambda one: one.id) == sorted(attempts, key=lambda one: one.id)
+
+
+async def test_lists_of_each_length_and_constants_are_parameters(db: Database) -> None:
+    """Each length is a text of its own, which a later call of that length takes again."""
+    async with db.write() as tx:
+        await ADD_TENANTS.run(tx, [{"id": name, "created_at": NOON} for name in "abcdef"])
+
+    async with db.read() as tx:
+        found = [await COUNT_TENANTS.rows(tx, ids=list(ids)) for ids in ("abcd", "ef", "cde", "f")]
+
+    assert found == [[("c", 2), ("d", 2)], [("e", 2), ("f", 2)], [("c", 3), ("d", 3)], [("f", 1)]]
+
+
+async def test_nothing_to_write_is_no_statement(db: Database) -> None:
+    """Callers need not look whether there is something."""
+    with heard(db) as found:
+        async with db.write() as tx:
+            await ADD_TENANTS.run(tx, [])
+
+    assert found in ([], [("BEGIN", False)])
+
+
+async def test_those_who_count_statements_hear_of_it(db: Database) -> None:
+    """Tests count what a job costs, and read the plans of what is sent."""
+    with heard(db) as found:
+        async with db.write() as tx:
+            await ADD_TENANTS.run(tx, [{"id": "a", "created_at": NOON}])
+            await COUNT_TENANTS.rows(tx, ids=["a"])
+
+    assert found[-2:] == [("INSERT", True), ("SELECT", False)]
+
+
+async def test_a_value_that_cannot_be_stored_is_refused(db: Database) -> None:
+    """Before it is sent: a surrogate is no character, and no database takes it."""
+    with pytest.raises(InvalidInput):
+        async with db.write() as tx:
+            await INSERT_JOBS.run(tx, [a_job(input={"text": "\ud800"})])
+
+
+async def test_a_refused_row_names_the_constraint(db: Database) -> None:
+    """The same error as from a statement of SQLAlchemy; nothing of the transaction stays."""
+    job = a_job()
+    errors: list[RowRefused] = []
+    for write in (INSERT_JOBS.run, lambda tx, jobs: tx.execute(insert(JobRow), values(jobs))):
+        with pytest.raises(RowRefused) as raised:
+            async with db.write() as tx:
+                await write(tx, [job, job])
+        errors.append(raised.value)
+
+    async with db.read() as tx:
+        assert await SELECT_JOBS.values(tx, ids=[job.id]) == []
+    assert errors[0].constraint == errors[1].constraint
+    assert str(errors[0]) == str(errors[1])
+
+
+def values(jobs: list[Any]) -> list[rows.Values]:
+    """Return the rows of jobs."""
+    return [rows.JOB.values(job) for job in jobs]
+
+
+async def test_a_statement_of_another_schema_is_prepared_again(db: Database) -> None:
+    """A migration changes columns below running processes: a caller may fail, and no other."""
+    ids = {"ids": ["a"]}
+    async with db.read() as tx:
+        before = await COUNT_TENANTS.rows(tx, **ids)
+    if db.kind == "postgresql":
+        async with db.write() as tx:
+            await tx.execute(text("ALTER TABLE tenants ALTER COLUMN id TYPE VARCHAR(99)"))
+
+    for _ in range(8):  # as many connections as there are
+        try:
+            async with db.read() as tx:
+                await COUNT_TENANTS.rows(tx, **ids)
+        except DatabaseUnavailable:
+            continue
+    async with db.read() as tx:
+        assert await COUNT_TENANTS.rows(tx, **ids) == before
