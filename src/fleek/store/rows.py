@@ -84,16 +84,10 @@ class Columns:
     def reader(
         self, kind: type, columns: Sequence[str], decoders: Sequence[Convert | None]
     ) -> Any:
-        """Return what makes a value of a driver's row; see `Mapper.reader`.
-
-        It fills in the slots of the value: `__init__` of a frozen class takes twice as long, and
-        has nothing else to do.
-        """
-        assert not hasattr(kind, "__post_init__")
+        """Return what makes a value of a driver's row; see `Mapper.reader`."""
         place = {name: number for number, name in enumerate(columns)}
         fields = (*self._fields, *self._coded)
         first = (*self._columns, *(next(iter(codec.columns)) for codec in self._coded.values()))
-        pick: Callable[[Any], Sequence[Any]] = itemgetter(*(place[name] for name in first))
         steps: list[tuple[int, Convert, Any]] = []
         several: list[tuple[int, Callable[..., Any], tuple[int, ...]]] = []
         for number, (field, column) in enumerate(zip(fields, first, strict=True)):
@@ -105,9 +99,8 @@ class Columns:
             elif codec is not None:
                 assert all(decoders[place[name]] is None for name in codec.columns)
                 several.append((number, codec.decode, tuple(place[c] for c in codec.columns)))
-
-        setters = [getattr(kind, field).__set__ for field in fields]  # of its slots
-        new = object.__new__
+        pick: Convert = itemgetter(*(place[name] for name in first))
+        fill = _filler(kind, fields)
 
         def read(row: Sequence[Any]) -> Any:
             held = [*pick(row)]
@@ -117,12 +110,27 @@ class Columns:
             for number, together, places in several:
                 if held[number] is not None:
                     held[number] = together(*[row[place] for place in places])
-            value: Any = new(kind)
-            for set_field, one in zip(setters, held, strict=True):
-                set_field(value, one)
-            return value
+            return fill(held)
 
         return read
+
+
+def _filler(kind: type, fields: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+    """Return what makes a value of what its fields hold, by filling in its slots.
+
+    To call a frozen class takes twice as long, and does nothing else.
+    """
+    assert not hasattr(kind, "__post_init__")
+    setters = [getattr(kind, field).__set__ for field in fields]
+    new = object.__new__
+
+    def fill(held: Sequence[Any]) -> Any:
+        value: Any = new(kind)
+        for set_field, one in zip(setters, held, strict=True):
+            set_field(value, one)
+        return value
+
+    return fill
 
 
 def after(first: Convert | None, second: Convert) -> Convert:
