@@ -6,12 +6,13 @@ attempt has follows from the two alone, so a change of both says how money moves
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.budgets import Payer, day_of
+from fleek.domain.copies import replace
 from fleek.domain.job import Job, JobId
 from fleek.domain.money import Micros, usd
 from fleek.domain.routing import Routing

@@ -5,10 +5,10 @@ new event of its history. `fleek.store` writes both in one transaction, under th
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from fleek.domain.copies import replace
 from fleek.domain.errors import FleekError, IllegalTransition
 from fleek.domain.job import (
     TERMINAL,

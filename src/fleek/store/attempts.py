@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, func, or_, select, text, tuple_, union_all
+from sqlalchemy import Select, Uuid, bindparam, func, or_, select, text, tuple_, union_all
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import FleekError
@@ -14,7 +14,7 @@ from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.prepared import Query
-from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, JobRow, WorkerRow
+from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, Instant, JobRow, WorkerRow
 from fleek.store.updates import ATTEMPTS, IDS
 
 Cursor = tuple[datetime, AttemptId]
@@ -48,13 +48,19 @@ async def waiting(
     db: Database, *, after: tuple[datetime, AttemptId] | None, until: datetime | None, limit: int
 ) -> list[Waiting]:
     """Return waiting predictions by their first look, from behind `after` up to `until`, if any."""
+    statement = WAITING[after is not None, until is not None]
+    values: dict[str, Any] = {"most": limit}
+    if after is not None:
+        values |= {"after": after[0], "after_id": after[1]}
+    if until is not None:
+        values["until"] = until
     async with db.read() as tx:
-        found = await tx.execute(waiting_statement(after=after, until=until).limit(limit))
-        return [Waiting(*row) for row in found]
+        return [Waiting(*row) for row in await statement.rows(tx, **values)]
 
 
-def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: datetime | None) -> Any:
-    """Return a range of the index of bound attempts, with the columns of `Waiting`."""
+def _waiting(*, after: bool, until: bool) -> Query[Any]:
+    """Return the query of a range of the index of bound attempts, with the columns of `Waiting`."""
+    place = (AttemptRow.first_look_at, AttemptRow.id)
     statement = (
         select(
             AttemptRow.id,
@@ -71,13 +77,23 @@ def waiting_statement(*, after: tuple[datetime, AttemptId] | None, until: dateti
             AttemptRow.prediction_id.is_not(None),
             AttemptRow.verdict.is_(None),
         )
-        .order_by(AttemptRow.first_look_at, AttemptRow.id)
+        .order_by(*place)
+        .limit(bindparam("most"))
     )
-    if until is not None:
-        statement = statement.where(AttemptRow.first_look_at <= until)
-    if after is None:
-        return statement
-    return statement.where(tuple_(AttemptRow.first_look_at, AttemptRow.id) > after)
+    if until:
+        statement = statement.where(AttemptRow.first_look_at <= bindparam("until"))
+    if after:
+        behind = (bindparam("after", type_=Instant), bindparam("after_id", type_=Uuid))
+        statement = statement.where(tuple_(*place) > tuple_(*behind))
+    return Query(statement)
+
+
+WAITING: Final = {
+    (after, until): _waiting(after=after, until=until)
+    for after in (False, True)
+    for until in (False, True)
+}
+"""The queries of `waiting`, by whether they have a beginning and an end."""
 
 
 async def unreconciled(

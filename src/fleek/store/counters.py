@@ -53,13 +53,15 @@ class JobCounts:
         return self.by_status[Status.PROCESSING]
 
 
-SUMS: Final = select(CounterRow.status, func.sum(CounterRow.jobs)).group_by(CounterRow.status)
+SUMS: Final = Query[Any](
+    select(CounterRow.status, func.sum(CounterRow.jobs)).group_by(CounterRow.status)
+)
 
 
 async def count_jobs(db: Database, *, now: datetime) -> JobCounts:
     """Return the number of jobs by status, from counters, not from a scan."""
-    async with db.read() as tx:
-        found = {Status(status): int(jobs) for status, jobs in await tx.execute(SUMS)}
+    async with db.read(short=True) as tx:
+        found = {Status(status): int(jobs) for status, jobs in await SUMS.rows(tx)}
         since = await first_run(tx, FIRST_DUE, await _pending_providers(tx), now=now)
     return JobCounts(
         by_status={status: found.get(status, 0) for status in Status},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, insert, select, text, tuple_
+from sqlalchemy import Integer, Uuid, bindparam, insert, select, text, tuple_
 
 from fleek.domain.errors import FieldError, FleekError, InvalidInput
 from fleek.domain.inputs import InputKind, MediaInput
@@ -17,9 +17,12 @@ from fleek.domain.media import Key, Media
 from fleek.domain.uploads import Upload, UploadId
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query, Write
 from fleek.store.tables import KEPT, AttemptRow, JobInputRow, JobRow, MediaRow, UploadRow
 
-INSERT_LINKS: Final = insert(JobInputRow)
+INSERT_LINKS: Final = Write(
+    insert(JobInputRow), columns=("job_id", "number", "upload_id", "source_id", "waiting")
+)
 LOCK_SOURCES: Final = (
     select(JobRow.id, JobRow.tenant_id, JobRow.status, JobRow.purged_at)
     .where(JobRow.id.in_(bindparam("ids", expanding=True)))
@@ -142,8 +145,7 @@ async def insert_links(tx: Transaction, jobs: Iterable[Job]) -> None:
         for number, wanted in enumerate(job.inputs)
         if wanted.id is not None
     ]
-    if links:
-        await tx.execute(INSERT_LINKS, links)
+    await INSERT_LINKS.run(tx, links)
 
 
 def _link(job: Job, number: int, wanted: MediaInput) -> rows.Values:
@@ -207,6 +209,29 @@ async def output(db: Database, source_id: JobId, *, index: int, tenant_id: str) 
     return None if row is None else rows.MEDIA.read(row)
 
 
+_PLACE: Final = (JobInputRow.job_id, JobInputRow.number)
+
+
+def _waiting(page: Any) -> Query[Any]:
+    """Return the query of such links, and of the jobs that they wait for."""
+    links = page.where(text("waiting")).order_by(*_PLACE).limit(bindparam("most")).subquery()
+    return Query(
+        select(links.c.job_id, links.c.number, JobRow.id, JobRow.completed_at)
+        .outerjoin(JobRow, JobRow.id == links.c.source_id)
+        .order_by(links.c.job_id, links.c.number)
+    )
+
+
+_LINKS: Final = select(*_PLACE, JobInputRow.source_id)
+WAITING: Final = _waiting(_LINKS)
+WAITING_AFTER: Final = _waiting(
+    _LINKS.where(
+        tuple_(*_PLACE)
+        > tuple_(bindparam("job_id", type_=Uuid), bindparam("number", type_=Integer))
+    )
+)
+
+
 class WaitingLink(NamedTuple):
     """A job that waits for another one to end."""
 
@@ -219,21 +244,15 @@ async def waiting(
     db: Database, *, after: tuple[JobId, int] | None, limit: int
 ) -> list[WaitingLink]:
     """Return jobs that wait for others, in the order of their ids, from behind `after`."""
-    place = (JobInputRow.job_id, JobInputRow.number)
-    page = select(*place, JobInputRow.source_id).where(text("waiting")).order_by(*place)
-    if after is not None:
-        page = page.where(tuple_(*place) > after)
-    links = page.limit(limit).subquery()
-    statement = (
-        select(links.c.job_id, links.c.number, JobRow.id, JobRow.completed_at)
-        .outerjoin(JobRow, JobRow.id == links.c.source_id)
-        .order_by(links.c.job_id, links.c.number)
-    )
     async with db.read() as tx:
-        return [
-            WaitingLink(JobId(job_id), number, source is None or ended is not None)
-            for job_id, number, source, ended in await tx.execute(statement)
-        ]
+        if after is None:
+            found = await WAITING.rows(tx, most=limit)
+        else:
+            found = await WAITING_AFTER.rows(tx, job_id=after[0], number=after[1], most=limit)
+    return [
+        WaitingLink(JobId(job_id), number, source is None or ended is not None)
+        for job_id, number, source, ended in found
+    ]
 
 
 async def fetched(db: Database, job_id: JobId, number: int) -> Key | None:

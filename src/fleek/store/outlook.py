@@ -37,6 +37,6 @@ OUTLOOK: Final = Query[Any](text(f"SELECT {', '.join(_FIRST)}"))
 
 async def waiting_kinds(db: Database) -> frozenset[str]:
     """Return the kinds of `FIRST` of which there is a row."""
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         (found,) = await OUTLOOK.rows(tx)
     return frozenset(kind for kind, waits in zip(FIRST, found, strict=True) if waits)

@@ -79,7 +79,7 @@ class ProviderHealth:
 
 async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
     """Return the accounts and models with recent failures."""
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         found = await IMPAIRED.dicts(tx, now=now, since=now - FORGOTTEN)
         return [ProviderHealth(**row) for row in found]
 

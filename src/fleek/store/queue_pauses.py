@@ -7,13 +7,14 @@ They stay until they are ended, whatever restarts. Pauses that the service decid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select, text
 
 from fleek.domain.audit import AuditEntry
 from fleek.store.audit import record
 from fleek.store.database import Database
+from fleek.store.prepared import Query
 from fleek.store.tables import Instant, QueuePauseRow
 
 EVERY: Final = ""  # in place of a provider or a model: all of them
@@ -41,15 +42,17 @@ class QueuePause:
         return self.provider in {EVERY, provider} and self.model in {EVERY, model}
 
 
-PAUSES: Final = select(QueuePauseRow.provider, QueuePauseRow.model, QueuePauseRow.since).order_by(
-    QueuePauseRow.since
+PAUSES: Final = Query[Any](
+    select(QueuePauseRow.provider, QueuePauseRow.model, QueuePauseRow.since).order_by(
+        QueuePauseRow.since
+    )
 )
 
 
 async def read(db: Database) -> Sequence[QueuePause]:
     """Return all pauses, the longest first."""
-    async with db.read() as tx:
-        return [QueuePause(*row) for row in await tx.execute(PAUSES)]
+    async with db.read(short=True) as tx:
+        return [QueuePause(*row) for row in await PAUSES.rows(tx)]
 
 
 async def pause(

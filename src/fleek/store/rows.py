@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_origi
 from uuid import UUID
 
 from fleek.domain.attempt import Attempt
+from fleek.domain.copies import filler
 from fleek.domain.inputs import InputKind, MediaInput
 from fleek.domain.job import BatchId, Change, Job, JobError, JobFilter, JobWebhook, Status
 from fleek.domain.media import Media
@@ -100,7 +101,7 @@ class Columns:
                 assert all(decoders[place[name]] is None for name in codec.columns)
                 several.append((number, codec.decode, tuple(place[c] for c in codec.columns)))
         pick: Convert = itemgetter(*(place[name] for name in first))
-        fill = _filler(kind, fields)
+        fill = filler(kind, fields)
 
         def read(row: Sequence[Any]) -> Any:
             held = [*pick(row)]
@@ -113,24 +114,6 @@ class Columns:
             return fill(held)
 
         return read
-
-
-def _filler(kind: type, fields: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
-    """Return what makes a value of what its fields hold, by filling in its slots.
-
-    To call a frozen class takes twice as long, and does nothing else.
-    """
-    assert not hasattr(kind, "__post_init__")
-    setters = [getattr(kind, field).__set__ for field in fields]
-    new = object.__new__
-
-    def fill(held: Sequence[Any]) -> Any:
-        value: Any = new(kind)
-        for set_field, one in zip(setters, held, strict=True):
-            set_field(value, one)
-        return value
-
-    return fill
 
 
 def after(first: Convert | None, second: Convert) -> Convert:

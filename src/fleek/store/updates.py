@@ -7,7 +7,7 @@ together. Of two decisions at once, the second is made on what the first has lef
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
@@ -27,6 +27,7 @@ from fleek.domain.attempt import Attempt
 from fleek.domain.audit import AuditEntry
 from fleek.domain.budgets import Payer
 from fleek.domain.charges import Movement
+from fleek.domain.copies import replace
 from fleek.domain.errors import FleekError, NotFound, OutOfBudget, PredictionTaken, TenantBusy
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media

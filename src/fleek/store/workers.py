@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
+from fleek.store.prepared import Query
 from fleek.store.tables import JobRow, RoleRow, WorkerRow
 
 # Loops ask these all the time, and to make a statement takes longer than to run it.
-RUNNING: Final = (
+RUNNING: Final = Query[Any](
     select(
         WorkerRow.id,
         WorkerRow.host,
@@ -25,7 +26,7 @@ RUNNING: Final = (
     .where(WorkerRow.ended_at.is_(None))
     .order_by(WorkerRow.started_at)
 )
-ENDED_HOLDERS: Final = (
+ENDED_HOLDERS: Final = Query[Any](
     select(JobRow.worker_id, func.coalesce(WorkerRow.resigned, False))
     .distinct()
     .join(WorkerRow, WorkerRow.id == JobRow.worker_id, isouter=True)
@@ -122,8 +123,8 @@ async def alive(db: Database, *, since: datetime) -> list[Worker]:
 
 async def running(db: Database) -> list[Worker]:
     """Return workers that have not ended, the oldest first."""
-    async with db.read() as tx:
-        return [Worker(**row) for row in (await tx.execute(RUNNING)).mappings()]
+    async with db.read(short=True) as tx:
+        return [Worker(**row) for row in await RUNNING.dicts(tx)]
 
 
 async def held_jobs(db: Database) -> dict[WorkerId, int]:
@@ -149,7 +150,7 @@ async def ended_holders(db: Database) -> list[Ended]:
     async with db.read() as tx:
         return [
             Ended(WorkerId(worker_id), resigned)
-            for worker_id, resigned in await tx.execute(ENDED_HOLDERS)
+            for worker_id, resigned in await ENDED_HOLDERS.rows(tx)
             if worker_id is not None
         ]
 
