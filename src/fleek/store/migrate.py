@@ -83,8 +83,9 @@ async def _migrate(db: Database) -> list[Index]:
         valid = dict(map(tuple, await tx.execute(text(VALID[db.kind]))))
         missing = _missing(valid, db.kind)
         if db.kind == "sqlite":
-            while missing:
-                await tx.execute(text(missing.pop().statement()))
+            for index in missing:  # in their order: of two that fit, SQLite takes the later one
+                await tx.execute(text(index.statement()))
+            missing = []
     return missing
 
 
