@@ -45,7 +45,7 @@ MEASURES: Final[dict[str, Measure]] = {
 WEIGHTS: Final = {
     "requests": 2,
     "busy": 4,
-    "jobs": 9,
+    "jobs": 11,
     "latency": 4,
     "counts": 2,
     "crowd": 2,

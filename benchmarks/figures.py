@@ -42,7 +42,7 @@ QUICK: Final = Scale(
     seconds=4,
     jobs=30,
     singles=3,
-    idle=2,
+    idle=5,  # a heartbeat
     crowd=100,
     total=110,
 )

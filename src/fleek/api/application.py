@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.datastructures import State
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +21,22 @@ ID_LENGTH: Final = 36
 OF_JOB: Final = "{job_id}"
 
 
+class Shared(State):
+    """What an application holds for its requests, as usual attributes.
+
+    The library looks for each one where it never is, first: that takes ten times as long.
+    """
+
+    def __setattr__(self, key: Any, value: Any) -> None:
+        object.__setattr__(self, key, value)
+
+
 class Application(FastAPI):
     """FastAPI with our own layers alone, within them the one that presents errors, and the table of routes."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.state = Shared()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request; FastAPI would look for telemetry first."""

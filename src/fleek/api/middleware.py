@@ -16,6 +16,7 @@ from fleek.api.headers import headers_of
 from fleek.api.metrics import HttpMetrics, method_of
 from fleek.api.peers import Peers, caller_address
 from fleek.api.request_rates import Quota
+from fleek.telemetry import is_written
 from fleek.tracing import TRACEPARENT, span
 
 log = structlog.get_logger(__name__)
@@ -100,7 +101,7 @@ def _log(scope: Scope, proxies: Peers, *, status: int, seconds: float) -> None:
     """Log a request by its route: paths, queries and made-up methods may hold tokens and signatures."""
     route = getattr(scope.get("route"), "path", None)
     quiet = route in QUIET
-    if not log.is_enabled_for(logging.DEBUG if quiet else logging.INFO):
+    if not is_written(logging.DEBUG if quiet else logging.INFO):
         return  # to put together what is not written costs as much as to count the request
     job_id = str(scope.get("path_params", {}).get("job_id"))
     caller = scope.get("fleek.caller")

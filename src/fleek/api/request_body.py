@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from typing import Final
 
 from fastapi.requests import Request
 
@@ -16,25 +16,8 @@ PLAIN_JSON: Final = [(b"content-type", b"application/json")]
 UTF8: Final = frozenset({"", "charset=utf-8", 'charset="utf-8"'})
 
 
-class JsonRequest(Request):
-    """A request whose JSON body has been read and checked."""
-
-    def __init__(self, request: Request, data: bytes, value: Any) -> None:
-        super().__init__(request.scope, request.receive)
-        self._data = data
-        self._value = value
-
-    async def body(self) -> bytes:
-        """Return the body as it was sent."""
-        return self._data
-
-    async def json(self) -> Any:
-        """Return the value that the body holds."""
-        return self._value
-
-
-async def read_json(request: Request) -> JsonRequest:
-    """Return the request with its body, read as strict JSON.
+async def read_json(request: Request) -> Request:
+    """Return the request, which holds its body as it was sent and as strict JSON.
 
     Raises:
         Unsupported: Its Content-Type is another.
@@ -43,7 +26,8 @@ async def read_json(request: Request) -> JsonRequest:
     """
     _check_kind(request)
     data = await read_body(request, request.app.state.runtime.settings.max_body_bytes)
-    return JsonRequest(request, data, strict.loads(data))
+    request._body, request._json = data, strict.loads(data)  # noqa: SLF001 - where it looks for them
+    return request
 
 
 def _check_kind(request: Request) -> None:

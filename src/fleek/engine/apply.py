@@ -20,6 +20,7 @@ from fleek.engine.tenants import limits_of
 from fleek.store import batches, jobs, updates
 from fleek.store.jobs import Accepted
 from fleek.store.updates import Applied, Decision, StartLimit, U, Update
+from fleek.telemetry import is_written
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0)  # between tries to write; the last one repeats
 
@@ -167,7 +168,7 @@ def _record(rt: Runtime, job: Job, event: str) -> None:
     rt.wakeups.notify("events")
     if job.terminal:
         rt.wakeups.notify("chain")
-    if not log.is_enabled_for(logging.DEBUG if event == "progress" else logging.INFO):
+    if not is_written(logging.DEBUG if event == "progress" else logging.INFO):
         return  # what follows takes longer than all before
     shown: dict[str, str] = {}
     if job.error is not None:
