@@ -29,7 +29,7 @@ AT_ONCE: Final = 64  # jobs
 PREDICT_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.05
 WARM_JOBS: Final = 10
-SETTLE: Final = (
+AFTERWARDS: Final = (
     4.0  # seconds until what the latest jobs leave behind is done: it is ten times as much
 )
 MS: Final = 1000
@@ -169,7 +169,7 @@ def _row(
 def _idle(entrants: dict[str, Entrant], databases: Databases, scale: Scale) -> Iterator[Row]:
     """What the processes use while nothing is to be done."""
     servers = {name: one.server for name, one in entrants.items() if one.server is not None}
-    time.sleep(SETTLE)
+    time.sleep(AFTERWARDS)
     before = {name: server.usage() for name, server in servers.items()}
     time.sleep(scale.idle)
     for name, server in servers.items():

@@ -8,6 +8,7 @@ from fastapi.requests import Request
 
 from fleek import strict
 from fleek.api.admission import RELEASE_BODY
+from fleek.api.headers import headers_of
 from fleek.domain.errors import TooLarge, Unreadable, Unsupported
 from fleek.domain.text import BLOCK, ChunkBuffer
 
@@ -51,20 +52,34 @@ def _check_kind(request: Request) -> None:
 
 async def read_body(request: Request, limit: int) -> bytes:
     """Return the body, counted while it comes in; its announced length is not believed."""
-    length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:20]) > limit:
+    length = headers_of(request.scope).get(b"content-length", b"0")
+    if not length.isdigit() or int(length[:20]) > limit:
         raise TooLarge(f"the body must have at most {limit} bytes")
+    first, more = await _part(request)
+    if len(first) > limit:
+        raise TooLarge(f"the body must have at most {limit} bytes")
+    if not more:
+        return first  # as most are: it has come with the head
     body = ChunkBuffer()
-    more = True
+    body.add(first)
     while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Unreadable("the body ended early")
-        body.add(message.get("body", b""))
+        part, more = await _part(request)
+        body.add(part)
         if body.size > limit:
             raise TooLarge(f"the body must have at most {limit} bytes")
-        more = message.get("more_body", False)
     return body.whole() if body.size <= BLOCK else await asyncio.to_thread(body.whole)
+
+
+async def _part(request: Request) -> tuple[bytes, bool]:
+    """Return the next part of the body, and whether more is to come.
+
+    Raises:
+        Unreadable: The caller has gone.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Unreadable("the body ended early")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def body_parts(request: Request) -> AsyncIterator[bytes]:
@@ -72,10 +87,7 @@ async def body_parts(request: Request) -> AsyncIterator[bytes]:
     release: Callable[[], None] = request.scope.get(RELEASE_BODY, lambda: None)
     more = True
     while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise Unreadable("the body ended early")
-        if chunk := message.get("body", b""):
-            yield chunk
+        part, more = await _part(request)
+        if part:
+            yield part
         release()
-        more = message.get("more_body", False)

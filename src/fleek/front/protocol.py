@@ -209,9 +209,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._reading is Reading.BODY:
             self._arrival.framing_bytes += len(name) + len(value)
             return
-        self._arrival.fields += 1
-        self._arrival.field_bytes += len(name) + len(value)
-        self._check_head()
+        arrival, limits = self._arrival, self._limits
+        arrival.fields += 1
+        arrival.field_bytes += len(name) + len(value)
+        if arrival.fields > limits.fields or arrival.field_bytes > limits.head_bytes:
+            self._check_head()
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -236,11 +236,6 @@ class JobStage(StrEnum):
     RUNNING = "running"  # at the provider
     COLLECTING = "collecting"  # its files are being stored
 
-    @staticmethod
-    def of(job: Job) -> "JobStage | None":
-        """Return the stage of a job; None: it has ended."""
-        return None if job.terminal else STAGES[job.state]
-
 
 STAGES: Final[Mapping[State, JobStage]] = {
     Status.PENDING: JobStage.QUEUED,
@@ -444,7 +439,7 @@ def job_document(
         "model_name": job.model,
         "provider": job.provider,
         "parameters": dict(job.input),
-        "status": job.status,
+        "status": job.status.value,  # as the writer of JSON asks a member for its class first
         "progress": job.progress,
         "queue_position": queue_position,
         "priority": job.priority,
@@ -454,7 +449,7 @@ def job_document(
         "started_at": job.started_at,
         "completed_at": job.completed_at,
         "purged_at": job.purged_at,
-        "stage": JobStage.of(job),
+        "stage": None if job.terminal else STAGES[job.state].value,
         "attempt": job.attempt,
         "retry_count": job.retries,
         "max_attempts": job.max_attempts,
