@@ -1,4 +1,4 @@
-"""Fakes: a scripted provider, and a manual clock."""
+"""Fakes: a scripted provider, a manual clock, and a dispatcher that records."""
 
 import asyncio
 import base64
@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from fleek.dispatch.base import Task
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import CallbackRejected, FleekError, NotFound
-from fleek.domain.job import Job, JobRequest, ModelName, PredictionId
+from fleek.domain.job import Job, JobId, JobRequest, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.providers.base import (
     UNLIMITED,
@@ -229,3 +230,49 @@ class RecallingProvider(FakeProvider):
 def a_request(prompt: str = "A cat riding a bicycle", **fields: Any) -> JobRequest:
     """Return a request that the fake provider accepts."""
     return JobRequest(prompt=prompt, **fields)
+
+
+class Recording:
+    """A dispatcher with handlers in this process that records ids."""
+
+    def __init__(self, *, slots: int) -> None:
+        self.slots = slots  # that are free
+        self.stopping = False
+        self.sent: list[tuple[Task, JobId]] = []
+        self.queued: list[tuple[Task, JobId]] = []
+        self.ran: list[tuple[Task, JobId]] = []
+
+    async def enqueue(self, task: Task, job_id: JobId) -> None:
+        """Record an id."""
+        self.sent.append((task, job_id))
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Record an id that waits for a slot."""
+        self.queued.append((task, job_id))
+        return True
+
+    def reserve(self, task: Task) -> "Kept | None":
+        """Keep a slot."""
+        if not self.slots:
+            return None
+        self.slots -= 1
+        return Kept(self, task)
+
+
+class Kept:
+    """A slot that is kept."""
+
+    def __init__(self, dispatcher: Recording, task: Task) -> None:
+        self._dispatcher = dispatcher
+        self._task: Task = task
+
+    def run(self, job_id: JobId) -> bool:
+        """Record an id."""
+        if self._dispatcher.stopping:
+            return False
+        self._dispatcher.ran.append((self._task, job_id))
+        return True
+
+    def free(self) -> None:
+        """Give the slot back."""
+        self._dispatcher.slots += 1

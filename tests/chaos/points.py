@@ -60,7 +60,7 @@ POINTS: Final = (
     Point("unknown.written", alone=True),
     Point("watch.poll"),
     Point("predicted.write", actions=FROZEN),
-    Point("predicted.written"),
+    Point("predicted.written", actions=HELD),  # with the claim of the collect
     Point("collecting.write", actions=RETRIED),  # so does one here
     Point("collecting.written", actions=HELD),
     Point("output.spooled"),

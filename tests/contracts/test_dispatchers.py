@@ -293,15 +293,39 @@ async def test_an_id_that_is_handed_over_is_handled(dispatcher: Dispatcher) -> N
         return
     recorder = Recorder(hold=True)
 
-    before = dispatcher.hand_over("collect", a_job(0))
+    before = dispatcher.hand_over("collect", a_job(0)), dispatcher.reserve("collect")
     async with consuming(dispatcher, recorder.handlers, concurrency=2):
         await dispatcher.enqueue("start", a_job(1))
         await recorder.count(1)  # its handlers run
-        taken = [dispatcher.hand_over("collect", a_job(number)) for number in (2, 3)]
+        slot, second = dispatcher.reserve("collect"), dispatcher.reserve("collect")
+        waits = dispatcher.hand_over("collect", a_job(3))
+        ran = slot is not None and slot.run(a_job(2))
+        await recorder.count(2)
+        recorder.release()
+        await recorder.count(3)
+
+    assert before == (False, None)
+    assert (ran, second, waits) == (True, None, True)
+    assert recorder.handled == {"start": [a_job(1)], "collect": [a_job(2), a_job(3)]}
+
+
+async def test_a_slot_that_is_given_back_goes_to_an_id_that_waits(dispatcher: Dispatcher) -> None:
+    """It was kept for a job that takes another turn."""
+    if not isinstance(dispatcher, HandsOver):
+        await dispatcher.check()  # optional: without it, every id is enqueued
+        return
+    recorder = Recorder(hold=True)
+
+    async with consuming(dispatcher, recorder.handlers, concurrency=2):
+        await dispatcher.enqueue("start", a_job(1))
+        await recorder.count(1)  # its handlers run
+        slot = dispatcher.reserve("collect")
+        dispatcher.hand_over("collect", a_job(2))
+        assert slot is not None
+        slot.free()
         await recorder.count(2)
 
-    assert (before, taken) == (False, [True, False])
-    assert recorder.handled == {"start": [a_job(1)], "collect": [a_job(2)]}
+    assert recorder.handled["collect"] == [a_job(2)]
 
 
 async def test_every_id_of_a_message_arrives(dispatcher: Dispatcher) -> None:

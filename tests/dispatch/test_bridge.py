@@ -181,35 +181,55 @@ async def test_an_id_of_this_process_needs_no_message() -> None:
     """The coordinator runs in a worker, and messages cost as much as half a job."""
     bridge, gate = Bridge(), Gate()
     async with running(bridge, start=gate, collect=gate, concurrency=2):
-        taken = bridge.hand_over("collect", A)
+        slot = bridge.reserve("collect")
+        ran = slot is not None and slot.run(A)
         await gate.came(1)
 
-    assert taken
+    assert ran
     assert gate.jobs == [A]
 
 
-async def test_an_id_without_a_free_slot_is_not_queued_here() -> None:
+async def test_no_slot_is_kept_while_none_is_free() -> None:
     """Another worker may have one: half of two slots collect."""
     bridge, gate = Bridge(), Gate()
     async with running(bridge, start=gate, collect=gate, concurrency=2):
-        bridge.hand_over("collect", A)
-        taken = bridge.hand_over("collect", B)
-        gate.open()
-        await gate.came(1)
+        kept = bridge.reserve("collect")
+        second = bridge.reserve("collect")
+        assert kept is not None
+        kept.free()
+        third = bridge.reserve("collect")
 
-    assert not taken
-    assert gate.jobs == [A]
+    assert second is None
+    assert third is not None
+
+
+async def test_a_kept_slot_that_is_given_back_is_room_for_a_message() -> None:
+    """The library fetches no message while a slot is kept, and must hear of it again."""
+    bridge, gate = Bridge(), Gate()
+    heard: list[bool] = []
+    bridge.on_room = lambda: heard.append(bridge.has_room())
+    async with running(bridge, start=gate, collect=gate, concurrency=1):
+        slot = bridge.reserve("collect")
+        assert slot is not None
+        refused = bridge.has_room()
+        slot.free()
+
+    assert not refused
+    assert heard == [True]
 
 
 async def test_nothing_is_handed_over_to_a_process_without_handlers() -> None:
     """An API without a worker concludes jobs, too: by the provider's callbacks."""
     bridge, gate = Bridge(), Gate()
-    before = bridge.hand_over("collect", A)
+    before = bridge.hand_over("collect", A), bridge.reserve("collect")
     async with running(bridge, start=gate, collect=gate):
-        pass
+        slot = bridge.reserve("collect")
 
-    assert not before
+    assert before == (False, None)
     assert not bridge.hand_over("collect", A)
+    assert slot is not None
+    assert not slot.run(A)  # the worker has stopped meanwhile
+    assert gate.jobs == []
 
 
 async def test_a_failure_of_a_handed_over_id_stops_nothing() -> None:
@@ -390,7 +410,7 @@ async def test_a_job_may_wait_in_a_worker_that_is_alone() -> None:
     bridge, gate = Bridge(), Gate()
     async with running(bridge, start=gate, collect=gate, concurrency=2):
         for job_id in (A, B):
-            assert bridge.hand_over("collect", job_id, wait=True)
+            assert bridge.hand_over("collect", job_id)
         await gate.came(1)
         gate.open()
         await gate.came(2)

@@ -1,5 +1,7 @@
 """What is dispatched once a prediction has ended: within this process, or by one message."""
 
+import asyncio
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,40 +9,24 @@ from uuid import UUID
 
 import pytest
 
-from fakes import Clock, a_request
-from fleek import __version__
+from fakes import BADLY, WELL, Clock, FakeProvider, Recording, a_request
+from fleek import __version__, failpoints
 from fleek.dispatch.base import Task
+from fleek.domain.attempt import Verdict
 from fleek.domain.errors import DispatcherUnavailable
-from fleek.domain.job import Job, JobId, WorkerId
+from fleek.domain.job import Job, JobId, Stage, Status, WorkerId
+from fleek.domain.media import metadata_key
 from fleek.engine.admit import Admission
+from fleek.engine.cancel import cancel
+from fleek.engine.collect import collect
 from fleek.engine.dispatches import REPEAT_SECONDS, Dispatches, OwnShare, ids_per_message
 from fleek.engine.recover import expire_dead_workers
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
-from fleek.store import jobs
+from fleek.store import attempts, events, jobs
 from fleek.store.workers import Worker
-
-
-class Recording:
-    """A dispatcher with handlers in this process that records ids."""
-
-    def __init__(self, *, slots: int) -> None:
-        self.slots = slots
-        self.sent: list[tuple[Task, JobId]] = []
-        self.handed_over: list[tuple[Task, JobId]] = []
-
-    async def enqueue(self, task: Task, job_id: JobId) -> None:
-        """Record an id."""
-        self.sent.append((task, job_id))
-
-    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
-        """Record an id, if there is a slot for it or it may wait."""
-        if len(self.handed_over) == self.slots and not wait:
-            return False
-        self.handed_over.append((task, job_id))
-        return True
 
 
 async def conclude_jobs(rt: Runtime, clock: Clock, number: int) -> list[Job]:
@@ -57,18 +43,154 @@ async def conclude_jobs(rt: Runtime, clock: Clock, number: int) -> list[Job]:
 
 def with_dispatcher(rt: Runtime, dispatcher: Recording) -> Runtime:
     """Return a runtime with this dispatcher, with records of its own."""
-    collects = Dispatches("collect")
-    return replace(rt, dispatcher=dispatcher, collects=collects, own_share=OwnShare())  # type: ignore[arg-type]  # all that it needs
+    own = {"collects": Dispatches("collect"), "own_share": OwnShare(), "claimed": {}}
+    return replace(rt, dispatcher=dispatcher, **own)  # type: ignore[arg-type]  # all that it needs
 
 
 async def test_a_concluded_job_is_collected_in_this_process(rt: Runtime, clock: Clock) -> None:
-    """A message would cost as much as the rest of the collect."""
+    """A message would cost as much as the rest of the collect, and so would a claim of its own."""
     dispatcher = Recording(slots=1)
+    concluding = with_dispatcher(rt, dispatcher)
 
-    (job,) = await conclude_jobs(with_dispatcher(rt, dispatcher), clock, 1)
+    (job,) = await conclude_jobs(concluding, clock, 1)
+    claimed = await jobs.get_any_tenant(rt.db, job.id)
+    await collect(concluding, job.id)
 
-    assert dispatcher.handed_over == [("collect", job.id)]
-    assert dispatcher.sent == []
+    assert dispatcher.ran == [("collect", job.id)]
+    assert dispatcher.sent == dispatcher.queued == []
+    assert (claimed.stage, claimed.worker_id) == (Stage.COLLECTING, rt.lease.worker_id)
+    assert (await jobs.get_any_tenant(rt.db, job.id)).status is Status.COMPLETED
+    lines = await events.of_job(rt.db, job.id)
+    assert [line.type for line in lines][-3:] == ["predicted", "collecting", "completed"]
+    assert [line.seq for line in lines] == list(range(1, len(lines) + 1))
+
+
+async def test_a_claimed_job_is_collected_once(
+    rt: Runtime, clock: Clock, second_worker: Callable[[], Runtime]
+) -> None:
+    """A message of earlier may still be under way, to this process or to another one."""
+    other = second_worker()
+    await other.lease.register()
+    concluding = with_dispatcher(rt, Recording(slots=1))
+    (job,) = await conclude_jobs(concluding, clock, 1)
+
+    await asyncio.gather(
+        collect(replace(other, claimed={}), job.id),
+        *(collect(concluding, job.id) for _ in range(2)),
+    )
+
+    seen = [line.type for line in await events.of_job(rt.db, job.id)]
+    assert (seen.count("collecting"), seen.count("completed")) == (1, 1)
+
+
+async def test_a_job_of_several_attempts_is_completed_with_all_of_them(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Its document names them; only the latest is known from the conclusion."""
+    provider.outcome = BADLY
+    concluding = with_dispatcher(rt, Recording(slots=1))
+    (job,) = await conclude_jobs(concluding, clock, 1)
+    provider.outcome = WELL
+    clock.tick(minutes=2)
+    await start(concluding, job.id)
+    clock.tick(seconds=1)
+    await Watch(concluding, "placeholder").turn()
+
+    await collect(concluding, job.id)
+
+    pieces = [piece async for piece in rt.storage.read(metadata_key(job.id))]
+    made = json.loads(b"".join(pieces))["attempts"]
+    assert [attempt["verdict"] for attempt in made] == ["failed", "succeeded"]
+
+
+async def test_a_slot_is_kept_for_a_success_alone(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """It is given back if the job has moved on."""
+    dispatcher = Recording(slots=3)
+    concluding = with_dispatcher(rt, dispatcher)
+    cancelled = await submit(rt, a_request())
+    await start(rt, cancelled.id)
+    await cancel(rt, cancelled.id, tenant_id="default")
+    clock.tick(seconds=1)
+    await Watch(concluding, "placeholder").turn()
+    provider.outcome = BADLY
+    await conclude_jobs(concluding, clock, 1)
+
+    (attempt,) = await attempts.of_job(rt.db, cancelled.id)
+    assert attempt.verdict is Verdict.SUCCEEDED
+    assert (await jobs.get_any_tenant(rt.db, cancelled.id)).status is Status.CANCELLED
+    assert (dispatcher.slots, dispatcher.ran) == (3, [])
+
+
+@pytest.mark.parametrize("point", ["predicted.write", "predicted.written", "database.committed"])
+async def test_a_claim_whose_commit_was_not_confirmed_is_collected(
+    rt: Runtime, clock: Clock, point: str
+) -> None:
+    """No other worker would look for a job that a living one has claimed."""
+    dispatcher = Recording(slots=1)
+    concluding = with_dispatcher(rt, dispatcher)
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    clock.tick(seconds=1)
+    failpoints.arm(f"{point}=dberror")
+    try:
+        await Watch(concluding, "placeholder").turn()
+    finally:
+        failpoints.arm("")
+
+    assert dispatcher.ran == [("collect", job.id)]
+    assert [line.type for line in await events.of_job(rt.db, job.id)].count("collecting") == 1
+
+
+async def test_a_slot_is_given_back_if_nothing_can_be_written(rt: Runtime, clock: Clock) -> None:
+    """The prediction is concluded at the next look."""
+    dispatcher = Recording(slots=1)
+    concluding = with_dispatcher(rt, dispatcher)
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    clock.tick(seconds=1)
+    failpoints.arm("predicted.write=oserror")
+    try:
+        await Watch(concluding, "placeholder").turn()
+    finally:
+        failpoints.arm("")
+
+    assert (dispatcher.slots, dispatcher.ran, concluding.claimed) == (1, [], {})
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_process_that_stops_releases_what_it_has_claimed(
+    rt: Runtime, clock: Clock
+) -> None:
+    """Its slots begin nothing any more; another worker collects the job."""
+    dispatcher = Recording(slots=1)
+    dispatcher.stopping = True
+    concluding = with_dispatcher(rt, dispatcher)
+
+    (job,) = await conclude_jobs(concluding, clock, 1)
+
+    released = await jobs.get_any_tenant(rt.db, job.id)
+    assert (released.stage, released.worker_id) == (Stage.COLLECTING, None)
+    assert (dispatcher.slots, concluding.claimed) == (1, {})
+
+
+async def test_a_claim_outlasts_its_caller(rt: Runtime, clock: Clock) -> None:
+    """As a provider that sends a callback and does not wait for the answer."""
+    dispatcher = Recording(slots=1)
+    concluding = with_dispatcher(rt, dispatcher)
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    clock.tick(seconds=1)
+    turn = asyncio.create_task(Watch(concluding, "placeholder").turn())
+    while not concluding.shielded:
+        await asyncio.sleep(0)
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    await concluding.shielded.finish(seconds=10)
+
+    assert dispatcher.ran == [("collect", job.id)]
 
 
 async def test_a_job_without_a_free_slot_is_sent(
@@ -83,7 +205,19 @@ async def test_a_job_without_a_free_slot_is_sent(
     waiting = await conclude_jobs(sharing, clock, 2)
 
     assert set(dispatcher.sent) == {("collect", job.id) for job in waiting}
-    assert dispatcher.handed_over == []
+    assert dispatcher.ran == dispatcher.queued == []
+
+
+async def test_a_job_without_a_free_slot_waits_in_a_worker_that_is_alone(
+    rt: Runtime, clock: Clock
+) -> None:
+    """It is not claimed: should another worker come, that one may collect it."""
+    dispatcher = Recording(slots=0)
+
+    (job,) = await conclude_jobs(with_dispatcher(rt, dispatcher), clock, 1)
+
+    assert dispatcher.queued == [("collect", job.id)]
+    assert (await jobs.get_any_tenant(rt.db, job.id)).worker_id is None
 
 
 async def test_each_worker_gets_its_share(
@@ -97,7 +231,7 @@ async def test_each_worker_gets_its_share(
 
     await conclude_jobs(sharing, clock, 6)
 
-    assert (len(dispatcher.handed_over), len(dispatcher.sent)) == (3, 3)
+    assert (len(dispatcher.ran), len(dispatcher.sent)) == (3, 3)
 
 
 async def test_a_dispatched_collect_is_not_dispatched_again(rt: Runtime, clock: Clock) -> None:
@@ -105,16 +239,16 @@ async def test_a_dispatched_collect_is_not_dispatched_again(rt: Runtime, clock: 
     dispatcher = Recording(slots=1)
     recording = with_dispatcher(rt, dispatcher)
     await conclude_jobs(recording, clock, 2)
-    sent = list(dispatcher.sent)
 
     await Admission(recording).turn()
 
-    assert dispatcher.sent == sent
+    assert (len(dispatcher.ran), len(dispatcher.queued)) == (1, 1)
+    assert dispatcher.sent == []
 
 
 async def test_an_unclaimed_collect_is_dispatched_again(rt: Runtime, clock: Clock) -> None:
     """Its id may be lost with a process or a message."""
-    dispatcher = Recording(slots=1)
+    dispatcher = Recording(slots=0)
     recording = with_dispatcher(rt, dispatcher)
     (job,) = await conclude_jobs(recording, clock, 1)
     run_at, sent = recording.collects._sent[job.id]

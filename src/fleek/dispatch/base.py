@@ -72,15 +72,31 @@ class SendsMany(Protocol):
         ...
 
 
+class Slot(Protocol):
+    """A slot of this process that is kept for one task. Call `run` or `free`, once, on the event loop."""
+
+    def run(self, job_id: JobId) -> bool:
+        """Run the task for this job now; False: the handlers are being stopped, and it does not run."""
+        ...
+
+    def free(self) -> None:
+        """Give the slot back."""
+        ...
+
+
 @runtime_checkable
 class HandsOver(Protocol):
-    """A dispatcher that can give an id to a handler of its own process, without a broker."""
+    """A dispatcher that can give an id to a handler of its own process, without a broker.
 
-    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
-        """Run this task here, if a slot is free now or it may `wait`; False: it was not queued.
+    Call its functions on the event loop of the handlers.
+    """
 
-        Call it on the event loop of the handlers.
-        """
+    def reserve(self, task: Task) -> Slot | None:
+        """Keep a slot for this task; None: none is free, or there are no handlers here."""
+        ...
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run this task here as soon as a slot is free; False: there are no handlers here."""
         ...
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from prometheus_client import Counter
 
-from fleek.dispatch.base import Handler, Task, UnknownJob
+from fleek.dispatch.base import Handler, Slot, Task, UnknownJob
 from fleek.dispatch.embedded import EmbeddedDispatcher
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
@@ -166,17 +166,19 @@ class Bridge:
             self._refused = False
         return room
 
-    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
-        """Run a task without a message if a slot is free, or it may wait; False: it was not queued.
+    def reserve(self, task: Task) -> Slot | None:
+        """Keep a slot for a task that needs no message; None: none is free.
 
-        Call it on an event loop; on any but the handlers' it returns False.
+        Call it on an event loop; on any but the handlers' there is none.
         """
-        if self._loop is not asyncio.get_running_loop():
-            return False
-        if not (wait or self._slots.has_slot(task)):
-            return False
-        self._slots.put(task, job_id)
-        return True
+        return self._slots.reserve(task) if self._is_here() else None
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run a task without a message as soon as a slot is free; likewise, False: it was not queued."""
+        return self._is_here() and self._slots.hand_over(task, job_id)
+
+    def _is_here(self) -> bool:
+        return self._loop is asyncio.get_running_loop()
 
     def record_dropped(self, reason: str, message: object) -> None:
         """Count and log a message that cannot be processed. Thread-safe."""

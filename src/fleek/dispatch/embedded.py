@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, get_args
 
 import structlog
 
-from fleek.dispatch.base import Dispatcher, Handler, Reported, Task, UnknownJob
+from fleek.dispatch.base import Dispatcher, Handler, Reported, Slot, Task, UnknownJob
 from fleek.domain.job import JobId
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,22 @@ class _Consumer:
     group: asyncio.TaskGroup
     context: Context  # for handlers, so that log lines of a job do not have the caller's variables
     running: Counter[Task] = field(default_factory=Counter)
+
+    def has_slot(self, task: Task) -> bool:
+        """Whether an id for this task could begin now."""
+        return (
+            task in self.handlers
+            and self.running.total() < self.concurrency
+            and self.running[task] < self.limits[task]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptSlot:
+    """A slot that counts as running, and has no id yet."""
+
+    run: Callable[[JobId], bool]
+    free: Callable[[], None]
 
 
 class EmbeddedDispatcher:
@@ -87,13 +104,22 @@ class EmbeddedDispatcher:
     async def check(self) -> None:
         """Do nothing: memory is always reachable."""
 
-    def has_slot(self, task: Task) -> bool:
-        """Whether an id for this task could begin now."""
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Queue this task, if there are handlers."""
+        if self._consumer is None:
+            return False
+        self.put(task, job_id)
+        return True
+
+    def reserve(self, task: Task) -> Slot | None:
+        """Keep a slot for this task, if one is free."""
         consumer = self._consumer
-        return (
-            consumer is not None
-            and consumer.running.total() < consumer.concurrency
-            and consumer.running[task] < consumer.limits[task]
+        if consumer is None or not consumer.has_slot(task):
+            return None
+        consumer.running[task] += 1
+        return _KeptSlot(
+            run=partial(self._run_kept, consumer, task),
+            free=partial(self._free_kept, consumer, task),
         )
 
     def free(self) -> int:
@@ -120,21 +146,31 @@ class EmbeddedDispatcher:
     def _fill(self, consumer: _Consumer) -> None:
         """Open a slot for each id that can begin now."""
         while (picked := self._pick(consumer)) is not None:
-            consumer.group.create_task(
-                self._work(consumer, *picked), context=consumer.context.copy()
-            )
+            self._begin(consumer, *picked)
+
+    def _begin(self, consumer: _Consumer, task: Task, job_id: JobId) -> None:
+        consumer.group.create_task(
+            self._work(consumer, task, job_id), context=consumer.context.copy()
+        )
+
+    def _run_kept(self, consumer: _Consumer, task: Task, job_id: JobId) -> bool:
+        if self._consumer is not consumer:
+            return False
+        self._begin(consumer, task, job_id)
+        return True
+
+    def _free_kept(self, consumer: _Consumer, task: Task) -> None:
+        consumer.running[task] -= 1
+        self._fill(consumer)
+        self.on_free()
 
     def _pick(self, consumer: _Consumer) -> tuple[Task, JobId] | None:
         """Return the next id, for a slot; None if no id waits, or none can begin now."""
-        if self._consumer is not consumer or consumer.running.total() >= consumer.concurrency:
+        if self._consumer is not consumer:
             return None
         for task in self._turns:
             queue = self._queues[task]
-            if (
-                queue
-                and task in consumer.handlers
-                and consumer.running[task] < consumer.limits[task]
-            ):
+            if queue and consumer.has_slot(task):
                 self._turns.remove(task)
                 self._turns.append(task)
                 consumer.running[task] += 1

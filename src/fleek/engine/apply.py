@@ -118,8 +118,7 @@ async def apply(
         start=start,
         patience=patience,
     )
-    if applied.update.change is not None:
-        _record(rt, applied.job, applied.update.change.event)
+    _record_all(rt, applied)
     failpoints.hit(f"{event}.written")
     return applied
 
@@ -153,13 +152,16 @@ async def apply_until_stored(
                 rt, job_id, decide_once, event=event, attempt_id=attempt_id, start=start
             )
         except _AlreadyStored:
-            change = tried[-1].update.change
-            if change is not None:
-                _record(rt, tried[-1].job, change.event)
+            _record_all(rt, tried[-1])
             return tried[-1]
         except (DatabaseUnavailable, StorageFull) as error:
             log.warning("database_unavailable", job_id=str(job_id), reason=str(error))
         await asyncio.sleep(next(pauses))
+
+
+def _record_all(rt: Runtime, applied: Applied[U]) -> None:
+    for change in applied.update.changes:
+        _record(rt, change.job, change.event)
 
 
 def _record(rt: Runtime, job: Job, event: str) -> None:

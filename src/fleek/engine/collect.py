@@ -36,6 +36,7 @@ from fleek.domain.media import Key, Media, Output, Part, media_key, metadata_key
 from fleek.domain.text import LongText, pieces_of
 from fleek.engine.accounts import account_of
 from fleek.engine.apply import apply_until_stored
+from fleek.engine.dispatches import ClaimedCollect
 from fleek.engine.inputs import with_inputs
 from fleek.engine.metadata_document import noted, notes_of, save_document
 from fleek.engine.paid import PAID, is_final, recall
@@ -61,22 +62,23 @@ async def collect(rt: Runtime, job_id: JobId) -> None:
     What cannot be fetched or kept now is tried again later, and never costs another prediction.
     `fleek.engine.paid` decides when to give up.
     """
-    job = await _claim(rt, job_id)
-    if job is not None:
-        with job_span("collect", job):
-            await _collect(rt, job)
+    claimed = rt.claimed.pop(job_id, None) or await _claim(rt, job_id)
+    if claimed is not None:
+        with job_span("collect", claimed.job):
+            await _collect(rt, claimed)
 
 
-async def _collect(rt: Runtime, job: Job) -> None:
+async def _collect(rt: Runtime, claimed: ClaimedCollect) -> None:
+    job = claimed.job
     try:
-        made = await attempts.of_job(rt.db, job.id)
+        made = await _attempts(rt, claimed)
         attempt = next(attempt for attempt in made if attempt.id == job.attempt_id)
         stored, signed = await _store(rt, job, attempt)
         withheld = await _withheld(rt, job, stored)
         media = [file for file in stored if file.index not in withheld]
         await _complete(rt, job, made, media, withheld=withheld, signed=signed)
     except asyncio.CancelledError:
-        await rt.shielded.run(_release(rt, job))
+        await rt.shielded.run(release(rt, job))
         raise
     except Exception as error:
         failure = _failure(error)
@@ -85,7 +87,7 @@ async def _collect(rt: Runtime, job: Job) -> None:
             raise
 
 
-async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
+async def _claim(rt: Runtime, job_id: JobId) -> ClaimedCollect | None:
     def decide(job: Job, _: Attempt | None) -> Update:
         if job.stage is not Stage.COLLECTING:
             raise StaleJob(f"job {job.id} is not to be collected")
@@ -95,7 +97,16 @@ async def _claim(rt: Runtime, job_id: JobId) -> Job | None:
         applied = await apply_until_stored(rt, job_id, decide, event="collecting")
     except (IllegalTransition, StaleJob):
         return None
-    return applied.job
+    return ClaimedCollect(applied.job)
+
+
+async def _attempts(rt: Runtime, claimed: ClaimedCollect) -> Sequence[Attempt]:
+    """Return the attempts of a job; the first one is the only one while it is collected."""
+    latest = claimed.attempt
+    if latest is None:
+        return await attempts.of_job(rt.db, claimed.job.id)
+    failpoints.hit("collecting.written")  # as after any other claim
+    return (latest,) if latest.number == 1 else await attempts.of_job(rt.db, claimed.job.id)
 
 
 async def _store(
@@ -275,6 +286,7 @@ async def _complete(
     `made`: the job's attempts, as they were when it was collected.
     """
     attempt_id = job.attempt_id
+    holds_content = any(_holds_content(each) for each in made if each.id == attempt_id)
     now = rt.now()
     kind = Kind.of(media[0].content_type) if media else None
     completed = transitions.complete(job, now=now, outputs=len(media), kind=kind).job
@@ -285,10 +297,12 @@ async def _complete(
         if current.attempt_id != attempt_id or current.worker_id != job.worker_id:
             raise StaleJob(f"job {job.id} is collected by another worker")
         change = transitions.complete(current, now=now, outputs=len(media), kind=kind, notes=notes)
-        return Update(change=change, media=media, attempt=_without_content(written))
+        emptied = None if written is None else replace(written, result=None)
+        return Update(change=change, media=media, attempt=emptied)
 
+    emptied_id = attempt_id if holds_content else None  # else it is not even locked
     try:
-        await apply_until_stored(rt, job.id, decide, event="completed", attempt_id=attempt_id)
+        await apply_until_stored(rt, job.id, decide, event="completed", attempt_id=emptied_id)
     except (IllegalTransition, StaleJob) as error:
         log.info("collect_superseded", job_id=str(job.id), reason=str(error))
         await _discard(rt, job, media)
@@ -296,12 +310,10 @@ async def _complete(
     rt.thumbnails.announce(rt, media)
 
 
-def _without_content(attempt: Attempt | None) -> Attempt | None:
-    """Return the attempt without its answer if that holds content; None: it does not."""
-    if attempt is None or attempt.result is None:
-        return None
-    held = any(is_large(Output.from_json(stored)) for stored in attempt.result["outputs"])
-    return replace(attempt, result=None) if held else None
+def _holds_content(attempt: Attempt) -> bool:
+    """Whether an attempt's answer holds content, which is not kept once it is stored."""
+    outputs = () if attempt.result is None else attempt.result["outputs"]
+    return any(is_large(Output.from_json(stored)) for stored in outputs)
 
 
 async def _discard(rt: Runtime, job: Job, media: Sequence[Media]) -> None:
@@ -333,7 +345,9 @@ def _has_document(job: Job) -> bool:
     return job.status is Status.COMPLETED and not purged(job, Part.METADATA)
 
 
-async def _release(rt: Runtime, job: Job) -> None:
+async def release(rt: Runtime, job: Job) -> None:
+    """Release a job that this process has claimed and does not collect, as it is being stopped."""
+
     def decide(current: Job, _: Attempt | None) -> Update:
         if not _is_ours(current, job):
             return Update()

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from fleek.dispatch.base import Slot
 from fleek.domain.attempt import Attempt, AttemptIdentity, Verdict, close_attempt
 from fleek.domain.charges import priced_by
 from fleek.domain.errors import HostError, ProviderError
@@ -18,16 +19,16 @@ from fleek.domain.media import Output
 from fleek.domain.money import Micros
 from fleek.domain.provider_logs import PredictionLog, read_log
 from fleek.domain.text import LongText, strip_unstorable
-from fleek.domain.transitions import mark_predicted
+from fleek.domain.transitions import collect, mark_predicted
 from fleek.engine import failover
-from fleek.engine.apply import apply
-from fleek.engine.collect import is_large, store_output
-from fleek.engine.dispatches import dispatch_collect
+from fleek.engine.apply import apply, apply_until_stored
+from fleek.engine.collect import is_large, release, store_output
+from fleek.engine.dispatches import ClaimedCollect, dispatch_collect, reserve_collect
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded, SupportsCost
 from fleek.store import jobs
-from fleek.store.updates import Update
+from fleek.store.updates import Applied, Update
 
 MAX_KEPT_CHARS: Final = 16 * 1024**2  # of large content in the answer while storage is away
 EMPTY: Final = Failed(
@@ -51,6 +52,49 @@ async def conclude(rt: Runtime, attempt: AttemptIdentity, prediction: Prediction
     if prediction.outcome is None:
         return
     outcome = await _kept(rt, attempt, prediction.outcome)
+    slot = reserve_collect(rt) if isinstance(outcome, Succeeded) else None
+    if slot is None:
+        applied = await _conclude(rt, attempt, prediction, outcome)
+        if applied.changed and applied.job.stage is Stage.COLLECTING:
+            await dispatch_collect(rt, applied.job)
+    else:  # nobody else looks for a job that is claimed: its collect follows, whatever the caller does
+        await rt.shielded.run(_conclude_and_collect(rt, attempt, prediction, outcome, slot))
+    rt.wakeups.notify("admit")
+
+
+async def _conclude_and_collect(
+    rt: Runtime, attempt: AttemptIdentity, prediction: Prediction, outcome: Outcome, slot: Slot
+) -> None:
+    """Claim the job for this process in the transaction that concludes, and run its collect in `slot`.
+
+    A claim of its own would be another transaction, and the job would be read again.
+    """
+    runs = False
+    try:
+        applied = await _conclude(rt, attempt, prediction, outcome, claims=True)
+        if applied.update.earlier is not None:
+            job = applied.job
+            rt.claimed[job.id] = ClaimedCollect(job, applied.update.attempt)
+            runs = slot.run(job.id)
+            if not runs:  # the process is being stopped
+                await release(rt, rt.claimed.pop(job.id).job)
+    finally:
+        if not runs:
+            slot.free()
+
+
+async def _conclude(
+    rt: Runtime,
+    attempt: AttemptIdentity,
+    prediction: Prediction,
+    outcome: Outcome,
+    *,
+    claims: bool = False,
+) -> Applied[Update]:
+    """Write the end of a prediction; `claims`: this process also claims the job, if it is to be collected.
+
+    A claim that may have been written is written for certain: it must not stay without its collect.
+    """
 
     def decide(job: Job, current: Attempt | None) -> Update:
         if current is None or current.verdict is not None:
@@ -62,15 +106,22 @@ async def conclude(rt: Runtime, attempt: AttemptIdentity, prediction: Prediction
         log = log_of(current.number, prediction)
         if job.attempt_id != attempt.id or job.stage is not Stage.WAITING:
             return Update(attempt=closed, log=log)
-        return Update(attempt=closed, change=_next(rt, job, current, outcome), log=log)
+        change = _next(rt, job, current, outcome)
+        if not claims:
+            return Update(attempt=closed, change=change, log=log)
+        claimed = collect(change.job, rt.lease.worker_id, now=change.job.updated_at)
+        return Update(attempt=closed, earlier=change, change=claimed, log=log)
 
-    applied = await apply(rt, attempt.job_id, decide, event="predicted", attempt_id=attempt.id)
+    job_id, attempt_id = attempt.job_id, attempt.id
+    applied = (
+        await apply_until_stored(rt, job_id, decide, event="predicted", attempt_id=attempt_id)
+        if claims
+        else await apply(rt, job_id, decide, event="predicted", attempt_id=attempt_id)
+    )
     superseded = applied.update.attempt is not None and not applied.changed
     if superseded and isinstance(outcome, Succeeded):
         await _discard_inline_outputs(rt, outcome)
-    if applied.changed and applied.job.stage is Stage.COLLECTING:
-        await dispatch_collect(rt, applied.job)
-    rt.wakeups.notify("admit")
+    return applied
 
 
 def log_of(attempt: int, prediction: Prediction) -> PredictionLog | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from fleek import __version__, failpoints
-from fleek.dispatch.base import Dispatcher, HandsOver, SendsMany, Task
+from fleek.dispatch.base import Dispatcher, HandsOver, SendsMany, Slot, Task
+from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Job, JobId
 from fleek.store.workers import Worker
@@ -135,13 +137,32 @@ class OwnShare:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimedCollect:
+    """A job that this process has claimed, to collect its outputs."""
+
+    job: Job
+    attempt: Attempt | None = None  # that was concluded with the claim; None: it is to be read
+
+
+def reserve_collect(rt: "Runtime") -> Slot | None:
+    """Keep a slot of this process for the collect of a job that is about to be concluded.
+
+    None: no slot is free, or it is the turn of another worker.
+    """
+    dispatcher = rt.dispatcher
+    if not isinstance(dispatcher, HandsOver) or not rt.own_share.keeps_next():
+        return None
+    return dispatcher.reserve("collect")
+
+
 async def dispatch_collect(rt: "Runtime", job: Job) -> None:
     """Dispatch the collect of a job that was concluded just now; `admit` repeats what fails.
 
-    A process without workers, or without a free slot, sends a message.
+    A process without workers, or without a free slot while there are other workers, sends a message.
     """
     try:
-        if not (rt.own_share.keeps_next() and _hand_over(rt, job)):
+        if not _waits_here(rt, job):
             await rt.dispatcher.enqueue("collect", job.id)
     except DispatcherUnavailable as error:
         log.warning("dispatch_failed", job_id=str(job.id), reason=str(error))
@@ -149,9 +170,9 @@ async def dispatch_collect(rt: "Runtime", job: Job) -> None:
         rt.collects.record(job.id, job.run_at)
 
 
-def _hand_over(rt: "Runtime", job: Job) -> bool:
-    alone = not rt.own_share.others  # no other worker has a slot sooner
+def _waits_here(rt: "Runtime", job: Job) -> bool:
+    """Whether the job waits for a slot of this process: no other worker has one sooner."""
     dispatcher = rt.dispatcher
-    return isinstance(dispatcher, HandsOver) and dispatcher.hand_over(
-        "collect", job.id, wait=alone
-    )
+    if rt.own_share.others or not isinstance(dispatcher, HandsOver):
+        return False
+    return dispatcher.hand_over("collect", job.id)

@@ -11,7 +11,7 @@ from fleek.domain.prices import PriceList
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
-from fleek.engine.dispatches import Dispatches, OwnShare
+from fleek.engine.dispatches import ClaimedCollect, Dispatches, OwnShare
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.loops import ShieldedTasks, Wakeups
 from fleek.engine.moderation import Moderator
@@ -63,6 +63,7 @@ class Runtime:
     pauses: PauseCache = field(default_factory=PauseCache)
     collects: Dispatches = field(default_factory=lambda: Dispatches("collect"))
     own_share: OwnShare = field(default_factory=OwnShare)  # of the jobs to be collected
+    claimed: dict[JobId, ClaimedCollect] = field(default_factory=dict)  # until their slot begins
     turns: AccountTurns = field(default_factory=AccountTurns)  # of the accounts of providers
     recalls: dict[str, TokenBucket] = field(
         default_factory=dict

@@ -114,6 +114,7 @@ class Update:
     """What one decision writes; each part may be missing."""
 
     change: Change | None = None  # the job's next state
+    earlier: Change | None = None  # a step before it, which `change` has been made on
     attempt: Attempt | None = None  # the locked attempt as it is now
     media: Sequence[Media] = ()  # files that are in storage
     log: PredictionLog | None = None  # of which what is new is stored, unless it was purged
@@ -122,6 +123,14 @@ class Update:
     inputs_ready: bool = False  # the job waits for no other one any more
     drops_media: bool = False  # delete the job's files' rows, and the answers that named them
     drops_logs: bool = False
+
+    @property
+    def changes(self) -> Iterator[Change]:
+        """Yield the steps of the job, each with a version and a line of history of its own."""
+        if self.earlier is not None:
+            yield self.earlier
+        if self.change is not None:
+            yield self.change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +161,9 @@ class Applied(Generic[U_co]):
 
         `attempt` is the one that was asked for, as it was. Charges follow from both.
         """
-        change = update.change
-        after = job if change is None else replace(change.job, version=job.version + 1)
+        change, earlier = update.change, update.earlier
+        steps = 1 if earlier is None else 2
+        after = job if change is None else replace(change.job, version=job.version + steps)
         if isinstance(update, Intent):
             after, intent = charges.intended(job, after, update.intent)
             update = replace(update, intent=intent)
@@ -162,6 +172,9 @@ class Applied(Generic[U_co]):
         if change is not None:
             after = charges.moved_route(job, after)
             update = replace(update, change=replace(change, job=after))
+        if earlier is not None:
+            between = replace(earlier.job, version=job.version + 1, cost=after.cost)
+            update = replace(update, earlier=replace(earlier, job=between))
         return Applied(after, update)
 
     @property
@@ -391,14 +404,9 @@ class _Batch:
             job = update.change.job
             self._jobs.append((job, job.id, before.version))
             self._add_edits(job, before=before)
-            self._events.append(
-                rows.event_values(update.change, seq=job.version, at=job.updated_at)
-            )
+            self._add_history(update, present=present)
             self._counts.subtract([before.status])
             self._counts.update([job.status])
-            if present is not None and (self._watched or job.webhook is not None):
-                self._present = present
-                self._occurrences.append(Occurrence(update.change.event, job, update.media))
         if isinstance(update, Intent):
             self._intents.append(update.intent)
         if update.attempt is not None:
@@ -414,6 +422,14 @@ class _Batch:
             self._unlogging.append({"_job_id": before.id})
         if update.log is not None and before.metadata_purged_at is None:
             self._logs.append((before.id, update.log))
+
+    def _add_history(self, update: Update, *, present: Presenter | None) -> None:
+        for change in update.changes:
+            job = change.job
+            self._events.append(rows.event_values(change, seq=job.version, at=job.updated_at))
+            if present is not None and (self._watched or job.webhook is not None):
+                self._present = present
+                self._occurrences.append(Occurrence(change.event, job, update.media))
 
     def _add_inputs(self, update: Update, *, before: Job) -> None:
         if update.inputs_ready:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.dispatch.base import Dispatcher, Handler, Slot, Task
 from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, MOST_IDS, Caller, bridge_of_process
 from fleek.dispatch.celery.application import (
     CelerySettings,
@@ -49,9 +49,13 @@ class CeleryDispatcher:
         """Publish ids in one message; returns when the broker has it."""
         await self._sender.call(send, self._app, task, job_ids)
 
-    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
-        """Run the task in this process, if a slot is free now or it may wait."""
-        return self._bridge.hand_over(task, job_id, wait=wait)
+    def reserve(self, task: Task) -> Slot | None:
+        """Keep a slot of this process, if one is free."""
+        return self._bridge.reserve(task)
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run the task in this process, if it has handlers."""
+        return self._bridge.hand_over(task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Celery's worker in threads of this process; only one at a time.

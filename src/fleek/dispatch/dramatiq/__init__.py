@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import redis
 from dramatiq import Worker, set_broker
 
-from fleek.dispatch.base import Dispatcher, Handler, Task
+from fleek.dispatch.base import Dispatcher, Handler, Slot, Task
 from fleek.dispatch.bridge import ANSWER_SECONDS, DROPPED, MOST_IDS, Caller, bridge_of_process
 from fleek.dispatch.dramatiq.broker import DramatiqSettings, FleekBroker
 from fleek.dispatch.dramatiq.dramatiq_cli import (
@@ -48,9 +48,13 @@ class DramatiqDispatcher:
         """Publish ids in one message; returns when Redis has it."""
         await self._sender.call(self._broker.send, task, job_ids)
 
-    def hand_over(self, task: Task, job_id: JobId, *, wait: bool = False) -> bool:
-        """Run the task in this process, if a slot is free now or it may wait."""
-        return self._bridge.hand_over(task, job_id, wait=wait)
+    def reserve(self, task: Task) -> Slot | None:
+        """Keep a slot of this process, if one is free."""
+        return self._bridge.reserve(task)
+
+    def hand_over(self, task: Task, job_id: JobId) -> bool:
+        """Run the task in this process, if it has handlers."""
+        return self._bridge.hand_over(task, job_id)
 
     async def consume(self, handlers: Mapping[Task, Handler], *, concurrency: int) -> None:
         """Run Dramatiq's worker in threads of this process.
