@@ -22,7 +22,17 @@ from inspect import (
 )
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Final,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fleek.domain.errors import ConfigurationError, FleekError
 from fleek.domain.text import one_line
@@ -67,6 +77,9 @@ WEBHOOK_FORMS: Final = {
 """The forms of webhooks besides our own: those of the services that facades stand for."""
 
 ATTACH: Final = "fleek.worker:open_attached_worker"
+
+Capability = TypeVar("Capability")
+_SUPPORTED: Final[dict[tuple[type, object], bool]] = {}
 
 
 class Known(Mapping[str, str]):
@@ -227,6 +240,19 @@ def misfits(adapter: object, port: type, capabilities: Sequence[type] = ()) -> l
         for name, wanted in _members(protocol).items()
         for phrase in _misfits(adapter, name, wanted)
     ]
+
+
+def supports(adapter: object, capability: Callable[..., Capability]) -> TypeGuard[Capability]:
+    """Whether an open adapter has a capability whose members its class has.
+
+    The class answers for all of its adapters, once: to compare an object with a Protocol takes as long
+    as a short statement of a database, and asks for the value of each property.
+    """
+    key = type(adapter), capability
+    if key not in _SUPPORTED:
+        assert isinstance(capability, type)
+        _SUPPORTED[key] = isinstance(adapter, capability)
+    return _SUPPORTED[key]
 
 
 @cache

@@ -305,6 +305,26 @@ async def due(rt: Runtime) -> set[Any]:
     return {job.job_id for job in found}
 
 
+async def test_the_end_of_a_job_is_a_reason_to_look_while_one_may_wait_for_it(
+    rt: Runtime, provider: TakingProvider
+) -> None:
+    """Each end would cost a query otherwise, also where no job ever waits for another."""
+    chains = Chains(rt)
+    await chains.turn()
+    looked: list[bool] = []
+    with rt.wakeups.listen("chain") as bell:
+        bell.notify = lambda: looked.append(True)  # type: ignore[method-assign]  # recorded
+        await _run(rt, provider, await with_input(rt, DATA))
+        without_any = list(looked)
+        first = await with_input(rt, DATA)
+        await with_input(rt, f"job:{first.id}")
+        await chains.turn()
+        await _run(rt, provider, first)
+
+    assert without_any == []
+    assert looked == [True]
+
+
 @both_databases
 async def test_a_job_waits_for_the_output_of_another(
     rt: Runtime, provider: TakingProvider

@@ -4,11 +4,12 @@ An account is paused by itself: its health is kept under its own key, as if it w
 accounts are paused, so is the provider (`fleek.engine.throttle`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fleek.engine.any_account import AnyAccount
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Provider, SupportsAccounts
+from fleek.providers.base import Provider
 from fleek.store.provider_health import ALL_MODELS
 
 
@@ -24,7 +25,7 @@ class Account:
 def accounts_of(rt: Runtime, name: str) -> tuple[Account, ...]:
     """Return the accounts of a configured provider, in the order of its keys; a single one has its name."""
     provider = rt.providers[name]
-    opened = provider.accounts if isinstance(provider, SupportsAccounts) else {}
+    opened: Mapping[str, Provider] = getattr(provider, "accounts", {})  # of `SupportsAccounts`
     if len(opened) < 2:
         return (Account(name, next(iter(opened), None), provider),)
     return tuple(

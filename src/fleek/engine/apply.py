@@ -168,7 +168,9 @@ def _record(rt: Runtime, job: Job, event: str) -> None:
     """Count a change of a job, wake its readers, and log it; progress only when debugging."""
     rt.metrics.steps.labels(event).inc()
     rt.wakeups.notify("events")
-    if job.terminal:
+    if event == "submitted" and job.waits_for_input:
+        rt.links.expected = True
+    if job.terminal and rt.links.expected:
         rt.wakeups.notify("chain")
     if not is_written(logging.DEBUG if event == "progress" else logging.INFO):
         return  # what follows takes longer than all before

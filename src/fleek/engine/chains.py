@@ -34,7 +34,10 @@ class Chains:
     async def turn(self) -> timedelta:
         """Look at a page of waiting jobs; returns the time until the next turn."""
         rt = self._rt
+        rt.links.expected = False  # a job that is submitted during the look sets it again
         links = await inputs.waiting(rt.db, after=self._after, limit=PAGE)
+        if links or self._after is not None:
+            rt.links.expected = True
         for job_id in dict.fromkeys(link.job_id for link in links if link.ended):
             await run_logged(rt, "chain", partial(advance, rt, job_id), job_id=job_id)
         more = len(links) == PAGE

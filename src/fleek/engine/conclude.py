@@ -5,7 +5,6 @@ a picture does not belong into the database, and a provider that forgets its ans
 other moment to save it.
 """
 
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from fleek.dispatch.base import Slot
 from fleek.domain.attempt import Attempt, AttemptIdentity, Verdict, close_attempt
 from fleek.domain.charges import priced_by
+from fleek.domain.copies import replace
 from fleek.domain.errors import HostError, ProviderError
 from fleek.domain.job import Change, Job, JobError, Stage
 from fleek.domain.media import Output
@@ -27,6 +27,7 @@ from fleek.engine.dispatches import ClaimedCollect, dispatch_collect, reserve_co
 from fleek.engine.paid import recalls
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded, SupportsCost
+from fleek.registry import supports
 from fleek.store import jobs
 from fleek.store.updates import Applied, Update
 
@@ -140,7 +141,7 @@ async def _kept(rt: Runtime, attempt: AttemptIdentity, outcome: Outcome) -> Outc
 def _cost(rt: Runtime, job: Job, attempt: Attempt, prediction: Prediction) -> Micros | None:
     """Return what an ended prediction has cost: by its provider, else by the price list."""
     provider: object = rt.providers.get(attempt.provider)  # any account reads the answer alike
-    if isinstance(provider, SupportsCost) and (own := provider.cost(prediction)) is not None:
+    if supports(provider, SupportsCost) and (own := provider.cost(prediction)) is not None:
         return own
     price = rt.prices.find(attempt.provider, attempt.model)
     outcome = prediction.outcome

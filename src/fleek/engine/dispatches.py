@@ -14,6 +14,7 @@ from fleek.dispatch.base import Dispatcher, HandsOver, SendsMany, Slot, Task
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Job, JobId
+from fleek.registry import supports
 from fleek.store.workers import Worker
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def reserve_collect(rt: "Runtime") -> Slot | None:
     None: no slot is free, or it is the turn of another worker.
     """
     dispatcher = rt.dispatcher
-    if not isinstance(dispatcher, HandsOver) or not rt.own_share.keeps_next():
+    if not supports(dispatcher, HandsOver) or not rt.own_share.keeps_next():
         return None
     return dispatcher.reserve("collect")
 
@@ -173,6 +174,6 @@ async def dispatch_collect(rt: "Runtime", job: Job) -> None:
 def _waits_here(rt: "Runtime", job: Job) -> bool:
     """Whether the job waits for a slot of this process: no other worker has one sooner."""
     dispatcher = rt.dispatcher
-    if rt.own_share.others or not isinstance(dispatcher, HandsOver):
+    if rt.own_share.others or not supports(dispatcher, HandsOver):
         return False
     return dispatcher.hand_over("collect", job.id)

@@ -75,6 +75,17 @@ class Wakeups:
             self._listening[topic].remove(bell)
 
 
+class Links:
+    """Whether jobs may wait for the output of others, as far as this process knows.
+
+    While none does, the end of a job is no reason to look for them. Those that other processes submit
+    are found by the coordinator's looks.
+    """
+
+    def __init__(self) -> None:
+        self.expected = True
+
+
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)

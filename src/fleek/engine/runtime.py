@@ -13,7 +13,7 @@ from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock
 from fleek.engine.dispatches import ClaimedCollect, Dispatches, OwnShare
 from fleek.engine.heartbeat import WorkerLease
-from fleek.engine.loops import ShieldedTasks, Wakeups
+from fleek.engine.loops import Links, ShieldedTasks, Wakeups
 from fleek.engine.moderation import Moderator
 from fleek.engine.provenance import Signer
 from fleek.engine.provider_limits import AccountTurns, CancelRequests, PauseCache, TokenBucket
@@ -57,6 +57,7 @@ class Runtime:
     validators: Validators = field(default_factory=Validators)
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)
+    links: Links = field(default_factory=Links)
     shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     cancels: CancelRequests = field(default_factory=CancelRequests)

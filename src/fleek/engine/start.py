@@ -5,7 +5,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeGuard
 
@@ -22,6 +22,7 @@ from fleek.domain.attempt import (
 )
 from fleek.domain.budgets import day_of
 from fleek.domain.charges import priced_by
+from fleek.domain.copies import replace
 from fleek.domain.errors import (
     AttemptClosed,
     FleekError,
@@ -53,6 +54,7 @@ from fleek.engine.inputs import Prepared, content_of, prepare, route_of
 from fleek.engine.money import check_max_cost, wait_for_money
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Prediction, SupportsHistory, SupportsServerTime, time_at
+from fleek.registry import supports
 from fleek.store import attempts
 from fleek.store.updates import Intent, StartLimit, Update
 from fleek.tracing import job_span
@@ -173,7 +175,7 @@ async def _ask_times(rt: Runtime) -> None:
     A provider that does not answer at once delays nothing: its time is then not known.
     """
     for provider in rt.providers.values():
-        if isinstance(provider, SupportsServerTime):
+        if supports(provider, SupportsServerTime):
             with suppress(TimeoutError):
                 async with asyncio.timeout(ASK_SECONDS):
                     await provider.ask_time()

@@ -16,7 +16,7 @@ from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.money import Micros
-from fleek.registry import misfits
+from fleek.registry import misfits, supports
 
 RATE_LIMITED: Final = "provider_rate_limited"
 PAYMENT_REQUIRED: Final = "provider_payment_required"
@@ -457,4 +457,4 @@ def budget_of(provider: Provider) -> Budget:
 
 def time_at(provider: object) -> datetime | None:
     """Return the provider's time, or None if it is unknown."""
-    return provider.time if isinstance(provider, SupportsServerTime) else None
+    return provider.time if supports(provider, SupportsServerTime) else None
