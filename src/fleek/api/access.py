@@ -153,8 +153,10 @@ async def _check_rate(request: Request, bucket: str, per_minute: int | None) -> 
 async def _caller(request: Request, rt: Runtime, scope: Required) -> Caller | None:
     if scope is Scope.METRICS_READ and is_local(request):
         return MONITOR
-    if not await keys_required(rt) and not await _shows_first_key(request, rt):
-        return ANONYMOUS
+    if not await keys_required(rt):
+        keyless = KEY_HEADERS.isdisjoint(headers_of(request.scope))
+        if keyless or not await _shows_first_key(request, rt):
+            return ANONYMOUS
     await media_links.prepare(rt)
     _check_query(request)
     signed = await _by_address(request, rt, scope)
@@ -175,8 +177,6 @@ async def _shows_first_key(request: Request, rt: Runtime) -> bool:
     Else a caller with the very first key would count as one without a key for half a second, and its job
     could become that of another tenant.
     """
-    if KEY_HEADERS.isdisjoint(headers_of(request.scope)):
-        return False
     with suppress(AmbiguousCredentials):
         key = presented_key(request.headers)
         if key is not None and id_of(key) is not None and await caller_of(rt, key) is not None:

@@ -6,7 +6,10 @@ from typing import Final
 
 from starlette.types import Scope
 
+from fleek.api.headers import headers_of
+
 ANY: Final = "*"
+FORWARDED: Final = b"x-forwarded-for"
 MAX_HOPS: Final = 20  # proxies between a caller and this process
 REMEMBERED: Final = (
     4096  # peers: to read an address again for each request costs 25 µs of a submission
@@ -45,9 +48,9 @@ def caller_address(scope: Scope, proxies: Peers) -> str | None:
     caller: str | None = client and client[0]
     if caller is None or caller not in proxies:
         return caller
-    written = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    if not written:
+    if FORWARDED not in headers_of(scope):
         return caller
+    written = [value for name, value in scope["headers"] if name == FORWARDED]
     for entry in reversed(b",".join(written).rsplit(b",", MAX_HOPS)[-MAX_HOPS:]):
         address = _address(entry.decode("latin-1"))
         if address is None:
