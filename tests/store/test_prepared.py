@@ -1,5 +1,6 @@
 """Prepared statements do what SQLAlchemy does with them, and fail as it does."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,6 +28,12 @@ COUNT_TENANTS = Query[Any](
     .order_by(TenantRow.id)
     .limit(2)
 )
+ONE_TENANT = Query[Any](select(TenantRow.id).where(TenantRow.id == bindparam("id")))
+SLOW = {
+    "postgresql": "SELECT pg_sleep(20)",
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500000)"
+    " SELECT count(*) FROM n",
+}
 READ_JOBS = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True))).order_by(JobRow.id)
 
 
@@ -130,6 +137,36 @@ async def test_a_refused_row_names_the_constraint(db: Database) -> None:
 def values(jobs: list[Any]) -> list[rows.Values]:
     """Return the rows of jobs."""
     return [rows.JOB.values(job) for job in jobs]
+
+
+@pytest.mark.parametrize("opened", ["read", "write"])
+async def test_a_caller_who_goes_away_leaves_no_connection_that_is_in_use(
+    db: Database, opened: str
+) -> None:
+    """Its answer would come to the next caller, and its transaction would stay open."""
+    slow = Query[Any](text(SLOW[db.kind]))
+    sent = asyncio.Event()
+
+    async def ask() -> None:
+        async with db.read() if opened == "read" else db.write() as tx:
+            sent.set()
+            await slow.rows(tx)
+
+    asking = asyncio.create_task(ask())
+    await sent.wait()
+    for _ in range(3):  # it is under way
+        await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    async with db.write() as tx:
+        await ADD_TENANTS.run(tx, [{"id": "a", "created_at": NOON}])
+    async with db.read() as tx:
+        assert await COUNT_TENANTS.rows(tx, ids=["a", "c"]) == []
+        assert await ONE_TENANT.scalar(tx, id="a") == "a"
+    assert db._reader.sync_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of such pools
+    assert db._writer.sync_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # likewise
 
 
 async def test_a_statement_of_another_schema_is_prepared_again(db: Database) -> None:

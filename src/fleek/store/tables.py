@@ -7,7 +7,7 @@ lacks, without holding up writers: a migration makes no index on a table that an
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -54,7 +54,9 @@ class Instant(TypeDecorator[datetime]):
         return _from_text
 
 
+@lru_cache(maxsize=1024)
 def _to_text(value: datetime | None) -> str | None:
+    """Return a time as text; those of a job are written again with each of its steps."""
     if value is None:
         return None
     return value.astimezone(UTC).isoformat(" ", "microseconds")[:LENGTH]
