@@ -4,11 +4,31 @@ FastAPI derives the parameters, validators and serializers of a route when it is
 routes together this takes as long as importing FastAPI, and most processes serve few of them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
+
+PYDANTIC_1: Final = "pydantic.v1"
+
+
+@contextmanager
+def _without_pydantic_1() -> Generator[None]:
+    """Let FastAPI, which asks whether a type is a model of Pydantic 1, not import it for the question.
+
+    While it is not loaded, nothing is. It takes as long as a quarter of the first submission.
+    """
+    if PYDANTIC_1 in sys.modules:
+        yield
+        return
+    sys.modules[PYDANTIC_1] = None  # type: ignore[assignment]  # an import fails then
+    try:
+        yield
+    finally:
+        del sys.modules[PYDANTIC_1]
 
 
 class LazyRoute(APIRoute):
@@ -32,6 +52,7 @@ class LazyRoute(APIRoute):
         if options is None:
             raise AttributeError(f"a route has no {name}", name=name, obj=self)
         known = dict(self.__dict__)  # a copy for HEAD has methods of its own
-        super().__init__(self.path, self.endpoint, methods=known["methods"], **options)
+        with _without_pydantic_1():
+            super().__init__(self.path, self.endpoint, methods=known["methods"], **options)
         self.__dict__.update(known)
         return getattr(self, name)

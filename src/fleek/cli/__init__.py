@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Final, NoReturn, TextIO, cast
 
 from fleek.cli.exit_codes import Exit, explain
-from fleek.cli.root import app
+from fleek.cli.root import app, leave_out_others
 from fleek.cli.screen import Outlet
 from fleek.domain.errors import FleekError
 from fleek.domain.host_errors import exhaustion
@@ -22,6 +22,7 @@ SELDOM: Final = (400_000, 20, 50)
 def main() -> NoReturn:
     """Run the command that the process was called with, and exit with its code."""
     gc.set_threshold(*SELDOM)
+    leave_out_others(sys.argv[1:])
     sys.exit(run())
 
 

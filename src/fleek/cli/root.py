@@ -1,6 +1,6 @@
 """The tree of commands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from types import NoneType
@@ -154,6 +154,16 @@ for part in (
     operators,
 ):
     app.add_typer(part.app)
+
+
+def leave_out_others(args: Sequence[str]) -> None:
+    """Leave out the commands that a process of the service does not run, for all of its life.
+
+    Typer reads the parameters of each command, for any of them: a fortieth of the start of a service.
+    """
+    if args[:1] in (["serve"], ["worker"]):
+        groups = app.registered_groups
+        app.registered_groups = [each for each in groups if each.typer_instance is operators.app]
 
 
 @app.command(rich_help_panel="Operators")
