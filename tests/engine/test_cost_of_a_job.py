@@ -1,5 +1,6 @@
 """What one job asks of the database, of threads and of folders: each costs time, or a wait for the disk."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -13,6 +14,7 @@ from sqlalchemy import event
 
 from fakes import Clock, FakeProvider, Recording
 from fleek.domain.job import Job, JobRequest, Stage, Status
+from fleek.engine.capacity import StorageCapacity
 from fleek.engine.collect import collect
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
@@ -102,8 +104,12 @@ async def test_the_end_of_a_prediction_is_written_without_a_read(
 async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(
     rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A visit of a thread costs a tenth of a millisecond, whatever is done there."""
+    """A visit of a thread costs a tenth of a millisecond, whatever is done there.
+
+    Looks for free space, each few seconds, are not those of a job.
+    """
     provider.at_once = True
+    rt = replace(rt, capacity=StorageCapacity(rt.storage, look_seconds=math.inf))
     await _run(rt, Counter())
     asked: Counter[str] = Counter()
 
