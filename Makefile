@@ -19,12 +19,12 @@ QUICK := not full and not node and not live and not browser
 FULL := (full or hypothesis) and not node and not live and not browser
 BOTH := not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-WAITING := $(shell echo $$(($(CORES) * 5 / 2)))# processes of tests that wait for others most of their time
+WAITING := $(shell echo $$(($(CORES) * 3)))# processes of tests that wait for others most of their time
 CODE := src tests benchmarks scripts
 CLIENTS := $(basename $(wildcard tests/api/facades/py/*.in tests/providers/openai/proxy/*.in))# what tests run, each in its own environment
 POSTGRES := tests/store tests/contracts/test_databases.py tests/engine/test_upgrade.py
 
-.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-again test-all coverage chaos docs docs-site bench release lock clean
+.PHONY: help run dev install check check-pythons check-postgres format lint types contracts test test-full test-browser test-page test-again test-all coverage chaos docs docs-site bench release lock clean
 
 help:       ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,8 +55,9 @@ dev: $(VENV)/.dev ## Serve, and start anew when the code changes
 	@$(BIN)/watchfiles --filter python '$(BIN)/fleek serve' src
 
 check: $(VENV)/.dev ## Everything CI runs
+	@$(PY) -m scripts.chromium
 	@$(MAKE) --no-print-directory -j2 lint contracts
-	@$(MAKE) --no-print-directory -j2 types test-all # no test waits for mypy
+	@$(MAKE) --no-print-directory -j3 ALL=1 types test test-page # no core is idle while tests wait
 
 check-pythons: ## The quick tests on each supported Python that is here
 	@tried=; for version in $(PYTHONS); do \
@@ -97,6 +98,10 @@ test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a gu
 test-browser: $(VENV)/.dev ## The web page in Chromium, which is installed by apt if it is missing and you are root
 	@$(PY) -m scripts.chromium
 	@$(BIN)/pytest -n $(CORES) --dist loadscope -m browser $(or $(T),tests/browser)
+
+test-page: $(VENV)/.dev # those of the browser, beside others: one at a time, and nothing is shown unless one fails
+	@shown=$$(mktemp); $(BIN)/pytest -p no:cacheprovider -m browser tests/browser >"$$shown" 2>&1; \
+		code=$$?; test $$code = 0 && tail -1 "$$shown" || cat "$$shown"; rm -f "$$shown"; exit $$code
 
 test-all: ## All tests
 	@$(MAKE) --no-print-directory test ALL=1
