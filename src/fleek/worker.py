@@ -318,6 +318,7 @@ async def _handle(rt: Runtime, name: Task, verb: Verb, job_id: JobId) -> None:
     error: Exception | None = None
 
     async def attempt() -> None:
+        """Run the task, and note its error for the dispatcher; raises others than `NotFound`."""
         nonlocal error
         try:
             await verb(rt, job_id)

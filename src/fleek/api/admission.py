@@ -112,6 +112,7 @@ class Admission:
         began = limit.now()
 
         async def uncounted() -> Message:
+            """Receive a part of the request; what waits for its caller is not under way."""
             nonlocal began
             limit.under_way -= 1
             try:

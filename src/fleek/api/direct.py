@@ -85,6 +85,7 @@ class DirectRoute(StrictRoute):
         named, body = "job_id" in names, self.body_field
 
         async def read_and_call(request: Request) -> Response:
+            """Validate what the handler takes, as FastAPI would, and call it."""
             taken: dict[str, Any] = {"request": request}
             if named:
                 taken["job_id"] = read_job_id(request)

@@ -50,6 +50,7 @@ class RequestIdMiddleware:
         status = 500  # unless a response starts
 
         async def answer(message: Message) -> None:
+            """Send a message of the response; the first one with the headers of every response."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

@@ -213,6 +213,7 @@ class Router:
             }
 
         def declare(handler: Handler) -> Handler:
+            """Add the route, and return its handler as it is."""
             self._router.add_api_route(
                 path,
                 handler,

@@ -44,6 +44,7 @@ async def cancel(rt: Runtime, job_id: JobId, *, tenant_id: str) -> tuple[Job, bo
     """
 
     def decide(job: Job, _: Attempt | None) -> Update:
+        """Cancel it, and owe its prediction a cancellation. Raises what `cancel` does."""
         if job.tenant_id != tenant_id:
             raise NotFound("there is no such job")
         if job.status is Status.CANCELLED:

@@ -378,6 +378,7 @@ async def _fail_or_postpone(rt: Runtime, job: Job, error: FleekError) -> None:
     reason = JobError(code=code, message=f"{error}{hint}")
 
     def decide(current: Job, attempt: Attempt | None) -> Update:
+        """Fail or postpone, if this worker still holds the job; what is gone is forgotten."""
         if not _is_ours(current, job):
             return Update()
         now = rt.now()

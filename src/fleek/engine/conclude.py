@@ -98,6 +98,7 @@ async def _conclude(
     """
 
     def decide(job: Job, current: Attempt | None) -> Update:
+        """Close the attempt once; the job goes on only if it waits for this attempt."""
         if current is None or current.verdict is not None:
             return Update()
         if current.prediction_id != prediction.id:

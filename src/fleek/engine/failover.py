@@ -166,6 +166,7 @@ async def _move_on(rt: Runtime, job_id: JobId) -> bool:
     """Reroute a pending job if its provider cannot start it now; returns whether it was."""
 
     def decide(job: Job, _: Attempt | None) -> Update:
+        """Reroute a job that is due, if its provider is paused and another one is not."""
         now = rt.now()
         if job.status is not Status.PENDING or job.run_at > now or job.waits_for_input:
             return Update()

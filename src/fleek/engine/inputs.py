@@ -281,6 +281,7 @@ async def _fail(rt: Runtime, job: Job, error: InputUnusable) -> None:
     reason = JobError(code=error.code, message=str(error))
 
     def decide(current: Job, _: Attempt | None) -> Update:
+        """Fail, or reroute what its provider alone refuses; nothing if the job has moved on."""
         if current.status is not Status.PENDING or current.attempt_id != job.attempt_id:
             return Update()
         if route_of(current) != route_of(job):

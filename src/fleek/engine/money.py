@@ -38,6 +38,7 @@ async def wait_for_money(rt: Runtime, job_id: JobId, error: OutOfBudget) -> None
     """
 
     def decide(job: Job, _: Attempt | None) -> Update:
+        """Wait for the budget, or leave the route that is too expensive."""
         if job.status is not Status.PENDING:
             return Update()
         if isinstance(error, OverMaxCost):

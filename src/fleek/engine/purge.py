@@ -147,6 +147,7 @@ async def erase(rt: Runtime, job: Job) -> Freed:
         rt.metrics.erased_bytes.inc(stored.size_bytes)
 
     def decide(current: Job, _: Attempt | None) -> Update:
+        """Record what was removed, unless the job has changed meanwhile."""
         if current.version != job.version:  # purged further, or erased by another process
             return Update()
         change = transitions.mark_erased(current, now=rt.now())

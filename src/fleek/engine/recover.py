@@ -95,6 +95,7 @@ class Recovery:
         poisonous = not worker.resigned and await self._crashes_collectors(job_id)
 
         def decide(job: Job, _: Attempt | None) -> Update:
+            """Free a job of this worker: to be reconciled, or collected again, or failed."""
             if job.worker_id != worker.id:
                 return Update()
             if job.stage is Stage.COLLECTING:

@@ -122,6 +122,7 @@ async def intend(
     """
 
     def decide(job: Job, _: Attempt | None) -> Intent:
+        """Claim the job for a new attempt. Raises what `intend` does."""
         now = rt.now()
         if job.status is Status.PENDING and job.run_at > now + STEP:
             raise StaleJob(f"job {job.id} is not due")
@@ -315,6 +316,7 @@ async def record_not_created(
     """
 
     def decide(job: Job, current: Attempt | None) -> Update:
+        """Close the attempt; its job is started later or elsewhere, unless it has moved on."""
         closed = close_unbound(current, Verdict.NOT_CREATED, error)
         if not awaits_start(job, attempt):
             return Update(attempt=closed)

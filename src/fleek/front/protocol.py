@@ -442,6 +442,7 @@ class GuardedProtocol(HttpToolsProtocol):
         seen = self._arrival.body_bytes
 
         def look() -> None:
+            """Refuse a body that came too slowly since the last look; else look again."""
             nonlocal seen
             came, seen = self._arrival.body_bytes - seen, self._arrival.body_bytes
             late = self.loop.time() >= until + seen / LARGE_BODY_RATE

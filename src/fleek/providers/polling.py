@@ -47,6 +47,7 @@ async def read_each(
     places = asyncio.Semaphore(at_once)
 
     async def read_one(key: PredictionId) -> None:
+        """Read one, unless the provider has asked to wait meanwhile; a failure is noted."""
         async with places:
             if any(failure.retry_after is not None for failure in failures):
                 return  # rate limited: the others are polled next time

@@ -104,6 +104,7 @@ class Columns:
         fill = filler(kind, fields)
 
         def read(row: Sequence[Any]) -> Any:
+            """Convert a row, in which None stands for an absent value."""
             held = [*pick(row)]
             for number, convert, absent in steps:
                 one = held[number]

@@ -161,6 +161,7 @@ class Cursor:
 
     async def _run(self, start: Callable[[sqlite3.Connection], sqlite3.Cursor]) -> Self:
         def work(connection: sqlite3.Connection) -> None:
+            """Execute the statement and read all of its rows, in the thread of the connection."""
             cursor = start(connection)
             try:
                 self.description = cursor.description

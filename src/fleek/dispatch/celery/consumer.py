@@ -37,6 +37,7 @@ class Consumer(CeleryConsumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def receive(message: Message) -> None:
+            """Hand a valid message to its task, and drop any other one: it would end the worker."""
             fault = fault_of(message, names=NAMES.values())
             if fault is None:
                 self.app.bridge.expect(len(message.decode()[0]))

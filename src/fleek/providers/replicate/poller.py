@@ -52,6 +52,7 @@ class Poller:
             self._missing.pop(prediction_id, None)
 
         async def read_one(prediction_id: PredictionId) -> None:
+            """Read one, unless the provider has asked to wait meanwhile; a failure is noted."""
             async with self._at_once:
                 if any(failure.retry_after is not None for failure in failures):
                     return  # rate limited: the others are polled next time
