@@ -16,6 +16,8 @@ from typing import Any, Final
 import hypothesis
 import pytest
 import structlog
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from backing_services import SLOW_LOCKS, Postgres, Services, apart
 from default_settings import defaults
@@ -61,6 +63,9 @@ for _profile, _examples in {"full": 100, "quick": 5}.items():
         derandomize=True,  # the same examples in every run
     )
 hypothesis.settings.load_profile("full")  # unless --hypothesis-profile selects another
+# Else examples contain constants of the modules that happen to be imported by then: in each process of
+# a run other ones. tests/test_examples_drawn.py tells whether the library still asks here.
+providers._get_local_constants = Constants
 
 
 def pytest_configure(config: pytest.Config) -> None:
