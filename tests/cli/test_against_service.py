@@ -203,24 +203,24 @@ def test_models_lists_models_and_parameters(shell: Shell) -> None:
 
 def test_ctrl_c_does_not_cancel_the_job(shell: Shell) -> None:
     """The exit code is 130, and the message has the job's id."""
-    generate = subprocess.Popen(  # noqa: S603 - ourselves
-        shell.command("generate", "a cat", *LATER),
-        cwd=shell.folder,
-        env=shell.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with generate:
-        assert generate.stderr is not None
-        job_id = generate.stderr.readline().split()[0]
+    log = shell.folder / "log"
+    with log.open("wb") as file:
+        generate = process_template.start(
+            "fleek",
+            *("generate", "a cat", *LATER),
+            folder=shell.folder,
+            env=shell.environment,
+            log=file,
+        )
+    until(lambda: "\n" in log.read_text(), why=log.read_text)
+    job_id = log.read_text().split()[0]
 
-        generate.send_signal(signal.SIGINT)
-        out, err = generate.communicate(timeout=PATIENCE)
+    generate.send_signal(signal.SIGINT)
+    out, _ = generate.communicate(timeout=PATIENCE)
 
     assert generate.returncode == 130
-    assert out == ""
-    assert f"fleek watch {job_id}" in err
+    assert out == b""
+    assert f"fleek watch {job_id}" in log.read_text()
     assert shell.run("status", job_id).stdout.splitlines()[1].endswith("pending")
 
 
