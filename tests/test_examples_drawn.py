@@ -15,7 +15,7 @@ ODD: Final = [1_234_567 + 1_001 * number for number in range(40)]
 
 def drawn() -> list[int]:
     """Return the examples of a property."""
-    found: list[str] = []
+    found: list[int] = []
 
     @settings(max_examples=MANY, database=None)
     @given(st.integers())
