@@ -7,11 +7,12 @@ and share its steady clock: a row, the anchor, maps one reading of that clock to
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, func, insert, select, text, update
 
 from fleek.store.database import Database, Transaction
+from fleek.store.prepared import Query
 from fleek.store.tables import ENDED, LIVE, ClockRow, JobRow, WorkerRow
 from fleek.system_clock import Steady
 
@@ -24,6 +25,14 @@ OLDEST_END: Final = (
     .where(text(ENDED))
     .order_by(JobRow.completed_at, JobRow.id)
     .limit(1)
+)
+LATEST: Final = Query[Any](
+    select(ClockRow.at, ClockRow.steady, ClockRow.boot).order_by(ClockRow.id.desc()).limit(1)
+)
+LEAPS: Final = Query[Any](
+    select(ClockRow.id, ClockRow.at, ClockRow.skipped_seconds)
+    .where(ClockRow.skipped_seconds > 0)
+    .order_by(ClockRow.at.desc())
 )
 NEWEST: Final = select(func.max(ClockRow.id)).scalar_subquery()
 
@@ -64,7 +73,7 @@ async def ask_postgres(db: Database, steady: Steady) -> Reading:
 
 async def anchor(db: Database, boot: str) -> Reading | None:
     """Return SQLite's anchor, or None if there is none since the machine has started."""
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         return await _anchor(tx, boot)
 
 
@@ -133,18 +142,14 @@ async def note_step(db: Database, now: datetime, *, by: timedelta, since: dateti
 
 async def leaps(db: Database) -> tuple[Leap, ...]:
     """Return all leaps, the latest first."""
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         return tuple(leap for _, leap in await _leaps(tx))
 
 
 async def _leaps(tx: Transaction) -> list[tuple[int, Leap]]:
-    statement = (
-        select(ClockRow.id, ClockRow.at, ClockRow.skipped_seconds)
-        .where(ClockRow.skipped_seconds > 0)
-        .order_by(ClockRow.at.desc())
-    )
-    rows = await tx.execute(statement)
-    return [(key, Leap(at, timedelta(seconds=skipped))) for key, at, skipped in rows]
+    return [
+        (key, Leap(at, timedelta(seconds=skipped))) for key, at, skipped in await LEAPS.rows(tx)
+    ]
 
 
 async def _forget(tx: Transaction, *, now: datetime) -> None:
@@ -173,11 +178,10 @@ async def _take_back(tx: Transaction, now: datetime, *, by: timedelta) -> None:
 
 
 async def _anchor(tx: Transaction, boot: str) -> Reading | None:
-    latest = select(ClockRow.at, ClockRow.steady, ClockRow.boot).order_by(ClockRow.id.desc())
-    found = (await tx.execute(latest.limit(1))).first()
-    if found is None or found.boot != boot or found.steady is None:
-        return None
-    return Reading(found.at, found.steady)
+    for at, steady, of_boot in await LATEST.rows(tx):
+        if of_boot == boot and steady is not None:
+            return Reading(at, steady)
+    return None
 
 
 async def _insert(tx: Transaction, found: Reading, *, boot: str, skipped: timedelta) -> None:

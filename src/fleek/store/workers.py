@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, false, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
 from fleek.store.database import Database
@@ -25,6 +25,15 @@ RUNNING: Final = Query[Any](
     )
     .where(WorkerRow.ended_at.is_(None))
     .order_by(WorkerRow.started_at)
+)
+BEAT: Final = Query[Any](
+    update(WorkerRow)
+    .where(WorkerRow.id == bindparam("worker_id"), WorkerRow.ended_at.is_(None))
+    .values(heartbeat_at=bindparam("now"))
+    .returning(WorkerRow.id)
+)
+LEASE: Final = Query[Any](
+    select(RoleRow.worker_id, RoleRow.expires_at).where(RoleRow.name == bindparam("name"))
 )
 ENDED_HOLDERS: Final = Query[Any](
     select(JobRow.worker_id, func.coalesce(WorkerRow.resigned, False))
@@ -78,12 +87,7 @@ async def register(db: Database, worker: Worker) -> None:
 async def beat(db: Database, worker_id: WorkerId, *, now: datetime) -> bool:
     """Write a heartbeat; False if the worker was ended: then it needs a new id."""
     async with db.write() as tx:
-        result = await tx.execute(
-            update(WorkerRow)
-            .where(WorkerRow.id == worker_id, WorkerRow.ended_at.is_(None))
-            .values(heartbeat_at=now)
-        )
-        return result.rowcount == 1
+        return bool(await BEAT.rows(tx, worker_id=worker_id, now=now))
 
 
 async def end(
@@ -165,9 +169,8 @@ class Lease:
 
 async def lease(db: Database, name: str) -> Lease:
     """Return a role's lease as it is now."""
-    statement = select(RoleRow.worker_id, RoleRow.expires_at).where(RoleRow.name == name)
-    async with db.read() as tx:
-        worker_id, expires_at = (await tx.execute(statement)).one()
+    async with db.read(short=True) as tx:
+        ((worker_id, expires_at),) = await LEASE.rows(tx, name=name)
     return Lease(None if worker_id is None else WorkerId(worker_id), expires_at)
 
 
