@@ -22,7 +22,7 @@ from fleek.domain.errors import (
     ProviderUnavailable,
 )
 from fleek.domain.job import Job, JobError, Stage, Status
-from fleek.domain.media import Output
+from fleek.domain.media import Key, Output
 from fleek.engine.collect import collect
 from fleek.engine.paid import ERROR_PAGES, MISSING, MISTAKES, UNKNOWN, WRONG_BYTES, Patience
 from fleek.engine.recover import Recovery
@@ -394,6 +394,8 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
     rt: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> Break:
     """Return a function that makes one step of storing a file fail until the patch is undone."""
+    assert isinstance(rt.storage, LocalStorage)
+    tree, areas = rt.storage._tree, [""]  # the last one is written to
 
     def refuse(number: int, path: Path) -> None:
         if ".spool" in path.parts:
@@ -401,6 +403,11 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
 
     def break_it(step: str, number: int) -> pytest.MonkeyPatch:  # noqa: C901 - likewise
         real_open, real_unlink, real_descriptor = Path.open, Path.unlink, os.open
+        real_write = tree.write
+
+        def writes(key: Key, content: bytes) -> None:
+            areas.append(key.partition("/")[0])
+            real_write(key, content)
 
         def opens(path: Path, mode: str = "r", *more: Any) -> Any:
             if mode == "rb":
@@ -408,7 +415,7 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
             return real_open(path, mode, *more)
 
         def opens_descriptor(path: Any, flags: int, *more: Any, **options: Any) -> int:
-            if flags & os.O_APPEND and ("-document" in str(path)) == (step == "document"):
+            if flags & os.O_EXCL and (areas[-1] == "metadata") == (step == "document"):
                 refuse(number, Path(path))
             return real_descriptor(path, flags, *more, **options)
 
@@ -421,6 +428,7 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
             raise of_system(number)
 
         if step in {"open", "document"}:
+            monkeypatch.setattr(tree, "write", writes)
             monkeypatch.setattr(os, "open", opens_descriptor)
         if step == "sniff":
             monkeypatch.setattr(
@@ -428,8 +436,7 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
             )  # else its type is found in memory
             monkeypatch.setattr(Path, "open", opens)
         if step == "fsync":
-            assert isinstance(rt.storage, LocalStorage)
-            monkeypatch.setattr(rt.storage._tree, "_disk", Disk(fsync=fsync))
+            monkeypatch.setattr(tree, "_disk", Disk(fsync=fsync))
         monkeypatch.setattr(Path, "unlink", unlink)
         return monkeypatch
 
