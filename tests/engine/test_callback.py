@@ -29,10 +29,15 @@ class ScriptedCallback:
     """The content of the provider's next callback; replaces its `callback`."""
 
     def __init__(
-        self, prediction: Prediction, *, final: bool = False, address: str | None = None
+        self,
+        prediction: Prediction,
+        *,
+        final: bool = False,
+        begun: bool = False,
+        address: str | None = None,
     ) -> None:
         self.message = Callback(
-            webhook_id="msg_1", prediction=prediction, final=final, address=address
+            webhook_id="msg_1", prediction=prediction, final=final, begun=begun, address=address
         )
 
     async def __call__(self, _: Mapping[str, str], body: bytes) -> Callback:
@@ -323,4 +328,21 @@ async def test_a_forged_callback_changes_nothing(
     with pytest.raises(CallbackRejected):
         await receive(rt, "placeholder", token, headers={}, read=forged)
 
+    assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING
+
+
+async def test_a_callback_about_the_begin_is_no_reason_to_poll(
+    rt: Runtime, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one reports the end; this one is for starts whose answer was lost."""
+    job = await submit(rt, a_request())
+    await start(rt, job.id)
+    attempt = await the_attempt(rt, job.id)
+    assert attempt.prediction_id is not None
+    reported = ScriptedCallback(Prediction(id=attempt.prediction_id), begun=True)
+    monkeypatch.setattr(provider, "callback", reported)
+
+    await call(rt, attempt)
+
+    assert provider.polled == []
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.WAITING

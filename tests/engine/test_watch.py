@@ -14,6 +14,7 @@ from fleek.domain.attempt import Verdict
 from fleek.domain.errors import DispatcherUnavailable, ProviderUnavailable
 from fleek.domain.job import Job, JobId, PredictionId, Stage, Status
 from fleek.engine.cancel import cancel
+from fleek.engine.conclude import conclude
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
@@ -373,3 +374,126 @@ async def test_a_stop_between_poll_and_write_leaves_no_coroutine_behind(
 
     assert stopping.turn.cancelled()
     assert len(stopping.polled) == 1
+
+
+def with_callbacks(rt: Runtime) -> Runtime:
+    """Return a runtime of a service that providers can reach."""
+    settings = rt.settings.model_copy(update={"public_url": "https://fleek.example"})
+    return replace(rt, settings=settings)
+
+
+async def a_job_ended_by_callback(rt: Runtime) -> None:
+    """Start a job, and let a callback report the end of its prediction."""
+    job = await a_waiting_job(rt)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert job.prediction_id is not None
+    await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=WELL))
+
+
+async def test_where_callbacks_come_looks_are_rare(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Each look costs a call of the provider's budget, and finds nothing that a callback does not report."""
+    reachable = with_callbacks(rt)
+    watch = Watch(reachable)
+    for _ in range(10):
+        await a_job_ended_by_callback(reachable)
+        clock.tick(seconds=0.6)
+        await watch.turn()
+    without_look = list(provider.polled)
+    await a_waiting_job(reachable)
+    for _ in range(4):
+        clock.tick(seconds=1)
+        await watch.turn()
+    before_its_time = list(provider.polled)
+
+    clock.tick(seconds=1.1)
+    await watch.turn()
+
+    assert without_look == before_its_time == []
+    assert len(provider.polled) == 1
+
+
+async def test_an_end_that_no_callback_has_reported_makes_looks_frequent_again(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The provider may not reach the service any more; jobs must not wait for that."""
+    reachable = with_callbacks(rt)
+    watch = Watch(reachable)
+    await a_job_ended_by_callback(reachable)
+    clock.tick(seconds=0.6)
+    await watch.turn()
+    await a_waiting_job(reachable)
+    await watch.turn()
+    clock.tick(seconds=5)
+    await watch.turn()
+    lost = len(provider.polled)
+
+    await a_waiting_job(reachable)
+    await watch.turn()
+    clock.tick(seconds=0.6)
+    await watch.turn()
+
+    assert (lost, len(provider.polled)) == (1, 2)
+
+
+async def test_a_cancel_is_no_sign_of_callbacks(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """The answer to the cancel reported its end."""
+    reachable = with_callbacks(rt)
+    watch = Watch(reachable)
+    job = await a_waiting_job(reachable)
+    await watch.turn()
+    await cancel(reachable, job.id, tenant_id="default")
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert job.prediction_id is not None
+    await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=BADLY))
+    clock.tick(seconds=0.6)
+    await watch.turn()
+
+    await a_waiting_job(reachable)
+    clock.tick(seconds=0.6)
+    await watch.turn()
+
+    assert len(provider.polled) == 1
+
+
+async def test_what_this_process_has_bound_is_watched_without_a_query(
+    rt: Runtime, provider: FakeProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads are for what other processes bind, at most a few times a second."""
+    watch = Watch(rt)
+    await watch.turn()
+    read: list[object] = []
+    waiting = attempts.waiting
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        read.append(options)
+        return await waiting(*arguments, **options)
+
+    monkeypatch.setattr(attempts, "waiting", counted)
+    provider.outcome = None
+    for _ in range(5):
+        await a_waiting_job(rt)
+        await watch.turn()
+    clock.tick(seconds=0.6)
+    await watch.turn()
+
+    assert len(provider.polled) == 5
+    assert len(read) == 1
+
+
+async def test_a_new_coordinator_forgets_what_it_has_bound_before(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """Others may have watched these predictions to their ends."""
+    job = await a_waiting_job(rt)
+    (attempt,) = await attempts.of_job(rt.db, job.id)
+    assert job.prediction_id is not None
+    await conclude(rt, attempt, Prediction(id=job.prediction_id, outcome=WELL))
+    clock.tick(seconds=0.6)
+
+    await Watch(rt).turn()
+
+    assert provider.polled == []

@@ -69,7 +69,7 @@ async def receive(
         return
     if attempt.prediction_id is None:
         await _adopt(rt, attempt, prediction_id)
-    if attempt.verdict is None:
+    if attempt.verdict is None and not callback.begun:
         await _look(rt, account, attempt, callback)
 
 

@@ -1,8 +1,10 @@
 """The open collaborators of a process."""
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from fleek.dispatch.base import Dispatcher
 from fleek.domain.catalogue import Catalogue
@@ -25,10 +27,19 @@ from fleek.outbound.client import Client
 from fleek.providers.base import Provider
 from fleek.settings import Settings
 from fleek.storage.base import Storage
+from fleek.store.attempts import Waiting
 from fleek.store.database import Database
 from fleek.store.owed import Presenter
 from fleek.system_clock import Steady, steady_seconds
 from fleek.telemetry import Metrics
+
+MOST_BOUND: Final = (
+    1000  # kept for a coordinator in this process; the others it finds by its looks
+)
+
+
+def _bound() -> dict[str, deque[Waiting]]:
+    return defaultdict(lambda: deque(maxlen=MOST_BOUND))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +69,7 @@ class Runtime:
     metrics: Metrics = field(default_factory=Metrics)
     wakeups: Wakeups = field(default_factory=Wakeups)
     links: Links = field(default_factory=Links)
+    bound: dict[str, deque[Waiting]] = field(default_factory=_bound)  # here, by provider
     shielded: ShieldedTasks = field(default_factory=ShieldedTasks)
     thumbnails: Thumbnails = field(default_factory=Thumbnails)
     cancels: CancelRequests = field(default_factory=CancelRequests)

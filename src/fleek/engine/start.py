@@ -412,9 +412,27 @@ async def bind(rt: Runtime, attempt: Attempt, prediction: Prediction) -> None:
     if prediction.outcome is not None:
         await conclude(rt, attempt, prediction)
     elif applied.job.stage is Stage.WAITING and applied.job.attempt_id == attempt.id:
+        rt.bound[attempt.provider].append(_waiting(attempt, prediction.id, first_look_at))
         rt.wakeups.notify("watch")
     else:
         cancel_predictions_soon(rt, attempt.job_id)
+
+
+def _waiting(
+    attempt: Attempt, prediction_id: PredictionId, first_look_at: datetime
+) -> attempts.Waiting:
+    """Return what `watch` would read of a prediction that was bound now."""
+    return attempts.Waiting(
+        id=attempt.id,
+        job_id=attempt.job_id,
+        provider=attempt.provider,
+        prediction_id=prediction_id,
+        submitted_at=attempt.submitted_at,
+        timeout_seconds=attempt.timeout.total_seconds(),
+        first_look_at=first_look_at,
+        number=attempt.number,
+        account=attempt.account,
+    )
 
 
 def _binding(

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from fleek import failpoints
-from fleek.domain.attempt import Attempt, owe_cancel
+from fleek.domain.attempt import Attempt, Verdict, owe_cancel
 from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
@@ -25,7 +25,8 @@ from fleek.engine.conclude import conclude, log_of
 from fleek.engine.loops import run_logged
 from fleek.engine.provider_limits import Clock, TokenBucket, call_timeout
 from fleek.engine.runtime import Runtime
-from fleek.providers.base import Prediction, budget_of
+from fleek.providers.base import Prediction, SupportsCallbacks, budget_of
+from fleek.registry import supports
 from fleek.store import attempts
 from fleek.store.attempts import Waiting
 from fleek.store.updates import Update
@@ -35,6 +36,10 @@ SOON: Final = timedelta(seconds=0.5)  # the longest until a first look, whatever
 SHORTEST: Final = timedelta(seconds=0.5)  # between two looks at one prediction
 LONGEST: Final = timedelta(seconds=30)
 GROWTH: Final = 0.1  # of the time it has been running
+REPORTED: Final = timedelta(seconds=5)  # likewise at least, where callbacks report ends
+REPORTED_GROWTH: Final = 0.5  # likewise
+READ_SECONDS: Final = 0.25  # between reads of what other processes have bound
+ENDED: Final = {Verdict.SUCCEEDED, Verdict.FAILED}  # by itself: a cancel reports an end, too
 LATE: Final = timedelta(seconds=1)  # most rows are committed within that time of their first look
 SCAN_SECONDS: Final = 15.0  # between looks at all rows, for those committed late
 LIMIT: Final = timedelta(minutes=2)  # per call of the provider
@@ -61,6 +66,7 @@ class _Watched:
     log: int | None = None  # the hash of the one written last
     written_at: float | None = None  # steady
     overtime: bool = False  # its cancel is owed
+    rare: bool = False  # its next look comes late, as a callback is expected
 
 
 class Watch:
@@ -95,14 +101,19 @@ class Watch:
         self._count = 0  # breaks ties in the heap
         self._seen_until: tuple[datetime, AttemptId] | None = None
         self._scanned_at: float | None = None  # steady
+        self._read_at: float | None = None  # steady; the latest look of `_discover` at the rows
+        self._reported: dict[
+            Account, bool
+        ] = {}  # whether callbacks report the ends of predictions
+        for name in self._names:
+            rt.bound[name].clear()  # before this leadership: they are found by the scan
 
     async def turn(self) -> timedelta:
         """Poll what is due; returns how long to wait for the next turn."""
         rt = self._rt
         await self._discover()
-        for watched in self._pop_due(rt.steady()):
-            account = account_of(rt, watched.row.provider, watched.row.account)
-            self._queues.setdefault(account, deque()).append(watched)
+        for watched in await self._without_reported(self._pop_due(rt.steady())):
+            self._queues.setdefault(self._account(watched.row), deque()).append(watched)
         affordable = {account: self._afford(account) for account in self._queues}
         await asyncio.gather(*(self._look(*one) for one in affordable.items() if one[1]))
         queues = self._queues = {
@@ -130,13 +141,18 @@ class Watch:
         return [watched for watched in taken if watched.row.id in self._watched]
 
     async def _discover(self) -> None:
-        """Read predictions whose first look comes before the next turn.
+        """Take what this process has bound, and read predictions whose first look comes soon.
 
         Rows are not committed in the order of their first looks, so the latest are read again.
         """
         now, steady = self._rt.now(), self._rt.steady()
         if self._scanned_at is None or steady - self._scanned_at > SCAN_SECONDS:
             await self._scan(now)
+        for name in self._names:
+            while self._rt.bound[name]:
+                self._add(self._rt.bound[name].popleft(), now)
+        if self._read_at is not None and steady - self._read_at < READ_SECONDS:
+            return
         if self._seen_until is not None and self._seen_until[0] > now:
             self._seen_until = None  # the clock was set back
         after = self._seen_until
@@ -146,7 +162,8 @@ class Watch:
                 after = self._passed(row, now)
                 self._add(row, now)
             if len(rows) < PAGE:
-                return
+                break
+        self._read_at = steady
 
     async def _scan(self, now: datetime) -> None:
         """Read all waiting rows: at the start of a term, and for those that `_discover` missed."""
@@ -176,9 +193,39 @@ class Watch:
         if row.provider not in self._names or row.id in self._watched:
             return
         before = max(now - row.submitted_at, timedelta(0))
-        self._watched[row.id] = _Watched(row, self._rt.steady(), before)
+        rare = self._reported.get(self._account(row), False)
+        self._watched[row.id] = _Watched(row, self._rt.steady(), before, rare=rare)
         ahead = min(max(row.first_look_at - now, timedelta(0)), SOON)
+        if rare:
+            ahead = max(ahead, REPORTED - before)
         self._schedule(row.id, max(ahead, timedelta(seconds=delay)))
+
+    def _account(self, row: Waiting) -> Account:
+        return account_of(self._rt, row.provider, row.account)
+
+    async def _without_reported(self, due: Sequence[_Watched]) -> Sequence[_Watched]:
+        """Return the predictions whose end no callback has reported; the others are forgotten.
+
+        While callbacks come, looks are rare, since they are only for what was lost. A rare look that
+        finds an end is a sign that they do not come any more; a frequent one may have been quicker.
+        """
+        if self._rt.settings.public_url is None:
+            return due
+        askable = {
+            each.row.id
+            for each in due
+            if supports(self._rt.providers.get(each.row.provider), SupportsCallbacks)
+        }
+        if not askable:
+            return due
+        verdicts = await attempts.verdicts(self._rt.db, askable)
+        ended = {each for each in askable if verdicts.get(each, Verdict.LOST) is not None}
+        for each in due:
+            if each.row.id in ended:
+                del self._watched[each.row.id]
+                if verdicts.get(each.row.id) in ENDED:
+                    self._reported[self._account(each.row)] = True
+        return [each for each in due if each.row.id not in ended]
 
     def _schedule(self, attempt_id: AttemptId, wait: timedelta) -> None:
         self._count += 1
@@ -217,9 +264,15 @@ class Watch:
         """Act on one look; the next one is scheduled before anything can fail."""
         row = watched.row
         watching = timedelta(seconds=self._rt.steady() - watched.seen_at)
-        running = watched.before + watching
-        self._schedule(row.id, interval(running, None if seen is None else seen.eta))
+        running, account = watched.before + watching, self._account(row)
+        wait = interval(running, None if seen is None else seen.eta)
+        expected, watched.rare = watched.rare, self._reported.get(account, False)
+        if watched.rare:
+            wait = max(wait, REPORTED, running * REPORTED_GROWTH)
+        self._schedule(row.id, min(wait, LONGEST))
         if seen is not None and seen.outcome is not None:
+            if expected:
+                self._reported[account] = False
             with suppress(NotFound):  # the job was removed meanwhile
                 await conclude(self._rt, row, seen)
             self._watched.pop(row.id, None)

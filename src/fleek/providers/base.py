@@ -141,12 +141,14 @@ class History:
 class Callback:
     """A verified callback about a prediction.
 
-    Its state may be outdated on arrival, so the engine polls the prediction unless it is final.
+    Its state may be outdated on arrival, so the engine polls the prediction unless it is final, or has
+    begun only.
     """
 
     webhook_id: str  # identifies the message; a repetition has the same
     prediction: Prediction  # its state when the message was sent
     final: bool = False  # the state is final: the provider cannot be polled for it
+    begun: bool = False  # it runs, and another callback reports its end
     address: str | None = None  # the callback URL given in the message; None: not given
 
 

@@ -1,14 +1,14 @@
 """Queries of attempts: running predictions, unknown outcomes, pending cancels."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, Uuid, bindparam, func, or_, select, text, tuple_, union_all
 
-from fleek.domain.attempt import Attempt
+from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
@@ -21,6 +21,9 @@ Cursor = tuple[datetime, AttemptId]
 """Position in a list of attempts: when the intent was written, and the id of the attempt."""
 
 SELECT_ATTEMPTS: Final = Query(select(ATTEMPTS).where(AttemptRow.id.in_(IDS)), rows.ATTEMPT)
+VERDICTS: Final[Query[Any]] = Query(
+    select(AttemptRow.id, AttemptRow.verdict).where(AttemptRow.id.in_(IDS))
+)
 SELECT_MADE: Final = Query(
     select(ATTEMPTS)
     .where(AttemptRow.job_id.in_(IDS))
@@ -94,6 +97,15 @@ WAITING: Final = {
     for until in (False, True)
 }
 """The queries of `waiting`, by whether they have a beginning and an end."""
+
+
+async def verdicts(
+    db: Database, attempt_ids: Collection[AttemptId]
+) -> dict[AttemptId, Verdict | None]:
+    """Return the verdicts of these attempts; None: they have none yet."""
+    async with db.read() as tx:
+        found = await VERDICTS.rows(tx, ids=rows.padded(sorted(attempt_ids)))
+        return {AttemptId(row[0]): row[1] and Verdict(row[1]) for row in found}
 
 
 async def unreconciled(

@@ -175,5 +175,6 @@ async def _callback(webhook_id: str, body: bytes) -> Callback:
     return Callback(
         webhook_id=webhook_id,
         prediction=prediction,
+        begun=prediction.outcome is None,
         address=address if isinstance(address, str) else None,
     )
