@@ -371,12 +371,13 @@ async def test_an_internal_error_is_retried_for_an_hour(
     assert attempt.result is not None
 
 
-EVERY_STEP: Final = ("open", "fsync", "sniff", "unlink", "document")
+EVERY_STEP: Final = ("open", "spool", "fsync", "sniff", "unlink", "document")
 STORAGE_OUTAGES: Final = [
     *((step, errno.EROFS, "storage_unavailable") for step in EVERY_STEP),
     *((step, errno.EMFILE, "resources_exhausted") for step in EVERY_STEP),
     ("open", errno.ENOSPC, "storage_full"),
     ("document", errno.ENOSPC, "storage_full"),
+    ("spool", errno.ENOSPC, "storage_full"),
     ("fsync", errno.EDQUOT, "storage_full"),
     ("fsync", errno.EIO, "storage_unavailable"),
     ("open", errno.EACCES, "storage_unavailable"),
@@ -415,7 +416,10 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
             return real_open(path, mode, *more)
 
         def opens_descriptor(path: Any, flags: int, *more: Any, **options: Any) -> int:
-            if flags & os.O_EXCL and (areas[-1] == "metadata") == (step == "document"):
+            if step == "spool":
+                if flags & os.O_APPEND:
+                    refuse(number, Path(path))
+            elif flags & os.O_EXCL and (areas[-1] == "metadata") == (step == "document"):
                 refuse(number, Path(path))
             return real_descriptor(path, flags, *more, **options)
 
@@ -427,13 +431,12 @@ def break_disk(  # noqa: C901 - one small fake per call of the system
         def fsync(_fd: int) -> None:
             raise of_system(number)
 
-        if step in {"open", "document"}:
+        if step in {"open", "document", "spool"}:
             monkeypatch.setattr(tree, "write", writes)
             monkeypatch.setattr(os, "open", opens_descriptor)
+        if step in {"sniff", "spool"}:  # else it stays in memory
+            monkeypatch.setattr("fleek.engine.spool.BUFFER_BYTES", 1)
         if step == "sniff":
-            monkeypatch.setattr(
-                "fleek.engine.spool.BUFFER_BYTES", 1
-            )  # else its type is found in memory
             monkeypatch.setattr(Path, "open", opens)
         if step == "fsync":
             monkeypatch.setattr(tree, "_disk", Disk(fsync=fsync))
