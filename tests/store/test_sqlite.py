@@ -140,6 +140,27 @@ async def test_a_statement_waits_for_what_a_cancelled_caller_has_left(
     assert found == [(0,)]
 
 
+async def test_an_answer_of_a_cancelled_caller_holds_no_lock(
+    connection: Counting, tmp_path: Path
+) -> None:
+    """A closed file keeps its lock as long as there is a statement of it: what returns is no cursor."""
+    await connection.begin()
+    done = threading.Event()
+    asked = connection.execute_many("INSERT INTO numbers VALUES (?)", [(4,)])
+    caller = asyncio.create_task(asked)
+    await asyncio.sleep(0)
+    connection._tx.put_nowait((None, done.set))
+    done.wait()
+    await asyncio.sleep(0)  # the answer is here, and its caller about to go on
+    caller.cancel()
+    kept = await asyncio.gather(caller, return_exceptions=True)  # with what its frames hold
+    await connection.close()
+
+    with closing(sqlite3.connect(tmp_path / "a.db", timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+    assert isinstance(kept[0], asyncio.CancelledError)
+
+
 async def test_an_error_is_raised_to_the_caller(connection: Counting) -> None:
     """The connection stays usable."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"):

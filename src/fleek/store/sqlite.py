@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 Row = tuple[Any, ...]
 Work = Callable[[sqlite3.Connection], Any]
+"""Returns no cursor: while one is left, even a closed file keeps the lock of its transaction."""
 
 BEGIN: Final = "BEGIN IMMEDIATE"
 
@@ -83,11 +84,11 @@ class Connection(aiosqlite.Connection):
 
     async def execute_many(self, sql: str, values: Sequence[Sequence[Any]]) -> None:
         """Run a statement for each set of values."""
-        await self.run(lambda file: file.executemany(sql, values))
+        await self.run(lambda file: file.executemany(sql, values).close())
 
     async def begin(self) -> None:
         """Begin a transaction that writes: at once, unless another connection writes now."""
-        await self._at_once(lambda file: file.execute(BEGIN))
+        await self._at_once(lambda file: file.execute(BEGIN).close())
 
     async def run(self, work: Work) -> Any:
         """Run a statement, in the connection's thread or in place."""
