@@ -161,6 +161,14 @@ async def test_an_answer_of_a_cancelled_caller_holds_no_lock(
     assert isinstance(kept[0], asyncio.CancelledError)
 
 
+async def test_a_text_that_is_none_is_an_error_in_place_too(connection: Counting) -> None:
+    """Python's own error about it has no code of SQLite's."""
+    await connection.execute_many("UPDATE numbers SET number = CAST(? AS TEXT)", [(b"\xff",)])
+
+    with connection.in_place(), pytest.raises(sqlite3.OperationalError, match="UTF-8"):
+        await connection.fetch("SELECT number FROM numbers", ())
+
+
 async def test_an_error_is_raised_to_the_caller(connection: Counting) -> None:
     """The connection stays usable."""
     with pytest.raises(sqlite3.OperationalError, match="no such table"):

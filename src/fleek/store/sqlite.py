@@ -109,7 +109,8 @@ class Connection(aiosqlite.Connection):
         try:
             return work(file)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            code = getattr(error, "sqlite_errorcode", 0)  # Python's own errors have none
+            if code & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
         finally:
             file.execute(f"PRAGMA busy_timeout={self._patience}")
