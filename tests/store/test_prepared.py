@@ -36,6 +36,9 @@ SLOW = {
 }
 READ_JOBS = select(JOBS).where(JobRow.id.in_(bindparam("ids", expanding=True))).order_by(JobRow.id)
 
+FAILING = """CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'cache lookup failed' USING ERRCODE = 'XX000'; END $$"""
+
 
 @contextmanager
 def heard(db: Database) -> Iterator[list[tuple[str, bool]]]:
@@ -186,3 +189,18 @@ async def test_a_statement_of_another_schema_is_prepared_again(db: Database) -> 
             continue
     async with db.read() as tx:
         assert await COUNT_TENANTS.rows(tx, **ids) == before
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+async def test_what_a_server_fails_over_is_prepared_again(db: Database) -> None:
+    """As by SQLAlchemy: a type or table that was made again has another number."""
+    async with db.write() as tx:
+        await tx.execute(text(FAILING))
+    dialect: Any = db._writer.dialect
+    before = dialect._invalidate_schema_cache_asof
+
+    with pytest.raises(DatabaseUnavailable, match="lookup failed"):
+        async with db.write() as tx:
+            await Query[Any](text("SELECT fail()")).rows(tx)
+
+    assert dialect._invalidate_schema_cache_asof > before

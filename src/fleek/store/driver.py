@@ -10,7 +10,7 @@ connections, and `translated` knows it.
 # ruff: noqa: SLF001 - SQLAlchemy has no public way to its drivers that passes its cursors by
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fleek.store.sqlite import Connection as SqliteConnection
 
 Row = Sequence[Any]
+
+STALE: Final = ("InvalidCachedStatementError", "InternalServerError")
+"""Errors of the adapter, after which everything that PostgreSQL has prepared is prepared again."""
 
 
 async def fetch(tx: AsyncConnection, sql: str, values: Sequence[Any]) -> Sequence[Row]:
@@ -103,8 +106,7 @@ def fail(connection: Connection, adapted: Any, sql: str, error: BaseException) -
         raise error  # noqa: TRY301 - with its traceback, as if it had been raised there
     except BaseException as raised:  # noqa: BLE001 - also that its caller went away
         dialect: Any = connection.dialect
-        stale = getattr(dialect.loaded_dbapi, "InvalidCachedStatementError", ())
-        if isinstance(raised, stale):
+        if isinstance(raised, tuple(getattr(dialect.loaded_dbapi, name, ()) for name in STALE)):
             dialect._invalidate_schema_cache()
         refused = isinstance(raised, dialect.loaded_dbapi.Error)
         connection._handle_dbapi_exception(raised, sql if refused else None, None, None, None)
