@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from backing_services import Postgres
 from fleek.domain.errors import Overloaded
 from fleek.store import jobs, listing
-from fleek.store.database import open_database, reach
+from fleek.store.database import Database, open_database, reach
+from fleek.store.jobs import SELECT_VERSIONS
 from fleek.store.migrate import migrate
 from fleek.store.postgres import SESSION
 from fleek.store.updates import apply
@@ -76,3 +77,28 @@ async def test_the_wait_for_a_lock_is_short_behind_a_pooler(pooled_url: str) -> 
 
             with pytest.raises(Overloaded):
                 await jobs.insert_job(db, a_job(), patience=timedelta(minutes=1))
+
+
+async def test_a_reader_who_goes_away_costs_no_connection(pooled_url: str) -> None:
+    """What it has begun is ended without it, as its connection is good for the next one."""
+    connected: list[object] = []
+    async with open_database(pooled_url) as db:
+        await migrate(db)
+        pool = db._reader.sync_engine
+        event.listen(pool, "connect", lambda *new: connected.append(new))
+        for _ in range(3):
+            has_read, returned = asyncio.Event(), asyncio.Event()
+            event.listen(pool, "checkin", lambda *_, returned=returned: returned.set())
+            caller = asyncio.create_task(_read(db, has_read))
+            await has_read.wait()
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
+            await returned.wait()
+
+        assert len(connected) <= 1
+
+
+async def _read(db: Database, has_read: asyncio.Event) -> None:
+    async with db.read() as tx:
+        await SELECT_VERSIONS.rows(tx, ids=[a_job().id])
+        has_read.set()

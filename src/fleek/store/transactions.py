@@ -35,7 +35,18 @@ async def lent(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
     except BaseException:
         await _finish(connection.close)
         raise
-    await greenlet_spawn(connection.close)
+    if _has_begun(connection):
+        await _finish(connection.close)
+    else:
+        await greenlet_spawn(connection.close)
+
+
+def _has_begun(connection: Connection) -> bool:
+    """Whether there may be a transaction, whose end is waited for: reads have one behind a pooler."""
+    if connection.closed or connection.invalidated:
+        return False
+    adapted: Any = connection.connection.dbapi_connection
+    return not connection.dialect.detect_autocommit_setting(adapted)
 
 
 def _begin(engine: AsyncEngine) -> Connection:
