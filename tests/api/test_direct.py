@@ -65,6 +65,35 @@ def test_the_table_finds_what_the_router_would_find(rt: Runtime) -> None:
     assert not found["GET", f"/status/{ID.upper()}"]
 
 
+@pytest.mark.parametrize(
+    ("scope", "first", "answer"),
+    [
+        ({"type": "lifespan", "state": {}}, "lifespan.startup", "lifespan.startup.complete"),
+        (
+            {"type": "websocket", "path": "/", "root_path": ""},
+            "websocket.connect",
+            "websocket.close",
+        ),
+    ],
+)
+async def test_what_is_no_request_is_answered_by_the_router(
+    rt: Runtime, scope: Scope, first: str, answer: str
+) -> None:
+    """Other servers than ours ask for the start of an application, and for WebSockets."""
+    given = [{"type": first}, {"type": "lifespan.shutdown"}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return given.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await create_app(rt)({**SCOPE, **scope}, receive, send)
+
+    assert sent[0]["type"] == answer
+
+
 async def answers(app: Any, handlers: dict[type, Any]) -> tuple[list[Message], Exception | None]:
     """Return what is sent for a request, and the error that the server gets."""
     sent: list[Message] = []

@@ -75,7 +75,10 @@ class DirectRoutes:
                     table[method, route.path.removesuffix(OF_JOB)] = route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Handle one request, or whatever else a server asks an application."""
+        if scope["type"] != "http":
+            await self._others(scope, receive, send)
+            return
         route, parameters = self.find(scope["method"], scope["path"])
         if route is None:
             await self._others(scope, receive, send)
