@@ -104,6 +104,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reading = Reading.NOTHING
         self._arrival = Arrival()
         self._ticket: Ticket | None = None
+        self._answered: RequestResponseCycle | None = None
         self._refused = False
         self._discarded = 0
         self._lost = False
@@ -133,6 +134,11 @@ class GuardedProtocol(HttpToolsProtocol):
         for timer in (self._deadline, self._write_deadline, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
+        if (
+            self._answered is not None
+        ):  # the library tells the latest request, which may still be queued
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         super().connection_lost(exc)
 
     def abort(self) -> None:
@@ -264,6 +270,11 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Remember which request is being answered."""
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _admit(self) -> None:
         """Refuse a write that is too many, before anything else is done for it.
