@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fleek.api.admission import Limit
+from fleek.api.admission import Limit, WriteLimits
 from fleek.api.feed import Feed
 from fleek.api.hub import Hub
 from fleek.api.streams import Streams
@@ -80,9 +80,14 @@ class Served:
     port: int
     hub: Hub
     streams: Streams
-    writes: Limit
+    limits: WriteLimits
     feed: Feed
     stop: Callable[[], None]  # as SIGTERM does; returns at once
+
+    @property
+    def writes(self) -> Limit:
+        """The limit of what callers write."""
+        return self.limits.callers
 
     async def call(self, data: bytes = b"") -> Caller:
         """Open a connection and send these bytes."""
@@ -131,7 +136,7 @@ async def serving_on(rt: Runtime, **settings: Any) -> AsyncGenerator[Served]:
             port=port,
             hub=state.hub,
             streams=state.streams,
-            writes=state.write_limit,
+            limits=state.write_limits,
             feed=state.feed,
             stop=stop,
         )

@@ -45,7 +45,7 @@ def test_the_backlog_holds_thousands_of_connections(settings: Settings) -> None:
     """The system drops those beyond it; they retry after one, three and seven seconds."""
     metrics = SimpleNamespace(http_refusals=None)
     runtime = SimpleNamespace(metrics=metrics)
-    state = SimpleNamespace(runtime=runtime, write_limit=None, error_forms=None)
+    state = SimpleNamespace(runtime=runtime, write_limits=None, error_forms=None)
 
     config = server._config(settings, SimpleNamespace(state=state))
 

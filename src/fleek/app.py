@@ -38,7 +38,7 @@ from fleek.api import (
 )
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
-from fleek.api.admission import Admission, Limit
+from fleek.api.admission import Admission, WriteLimits
 from fleek.api.application import Application
 from fleek.api.deps import addresses
 from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
@@ -146,7 +146,7 @@ def create_app(rt: Runtime) -> FastAPI:
     facades = [LazyFacade(name, *parts, prepare=_prepare) for name, parts in FACADES.items()]
     routes = _prepare(route for module in ROUTERS for route in module.router.routes)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
-    limit = Limit()
+    limits = WriteLimits()
     app = Application(
         title="Fleek",
         summary="The media-generation service that never loses a job and never pays twice",
@@ -163,12 +163,12 @@ def create_app(rt: Runtime) -> FastAPI:
             Middleware(RequestIdMiddleware, metrics=metrics.http, proxies=proxies),
             Middleware(HostOriginMiddleware, settings=rt.settings),
             *_cors(rt),
-            Middleware(Admission, limit=limit),
+            Middleware(Admission, limits=limits),
         ],
     )
     _add_state(app, rt)
     app.state.metrics = metrics
-    app.state.write_limit = limit
+    app.state.write_limits = limits
     app.state.proxies = proxies
     forms = (form for facade in facades for form in facade.error_forms.items())
     errors.install(app, dict(forms))

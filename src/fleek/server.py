@@ -136,7 +136,7 @@ async def _serve(
 def _config(settings: Settings, app: Any) -> uvicorn.Config:
     refusals = app.state.runtime.metrics.http_refusals
     front = Front(
-        settings, refusals=refusals, writes=app.state.write_limit, forms=app.state.error_forms
+        settings, refusals=refusals, writes=app.state.write_limits, forms=app.state.error_forms
     )
     return uvicorn.Config(
         app,

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from fleek.api.admission import FEWEST, IN_TIME, TICKET, Admission, Limit
+from fleek.api.admission import FEWEST, IN_TIME, TICKET, Admission, Limit, WriteLimits
 from fleek.store.batcher import arrived_at
 
 LIMIT = 60  # seconds; no test waits for time to pass
@@ -40,10 +40,11 @@ class Server:
             Starlette(
                 routes=[
                     Route("/write", self.write, methods=["POST", "DELETE"]),
+                    Route("/webhooks/one", self.write, methods=["POST"]),
                     Route("/read", self.read),
                 ]
             ),
-            limit=self.limit,
+            limits=WriteLimits(self.limit, Limit(first=first, clock=self.clock)),
         )
 
     async def write(self, request: Request) -> Response:
@@ -87,6 +88,24 @@ async def test_writes_beyond_the_limit_are_refused_and_reads_are_not(method: str
         assert [one.status_code for one in await asyncio.gather(*taken)] == [200] * 3
         assert (await caller.request(method, "/write")).status_code == 200
     assert server.limit.under_way == 0
+
+
+async def test_callbacks_and_callers_do_not_take_each_other_s_room() -> None:
+    """A hundred predictions that end at once must not keep anybody from submitting jobs."""
+    server = Server(first=1)
+    async with server.caller() as caller:
+        callback = asyncio.create_task(caller.post("/webhooks/one"))
+        async with asyncio.timeout(LIMIT):
+            while not server.arrivals:
+                await asyncio.sleep(0)
+        written = asyncio.create_task(caller.post("/write"))
+        await server.until_under_way(1)
+
+        refused = [(await caller.post(path)).status_code for path in ("/write", "/webhooks/one")]
+        server.gate.set()
+
+        assert refused == [503, 503]
+        assert [(await one).status_code for one in (callback, written)] == [200, 200]
 
 
 async def test_a_slow_sender_occupies_no_place() -> None:

@@ -57,6 +57,18 @@ async def test_a_refused_write_does_not_reach_the_application(serving: Serving) 
     assert counted == 1
 
 
+async def test_callbacks_are_refused_by_a_limit_of_their_own(serving: Serving) -> None:
+    """Before the application sees them, as what callers write."""
+    callback = b"POST /webhooks/replicate/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n"
+    async with serving() as service:
+        service.limits.callbacks.most = 0
+        refused = await service.exchange(callback + b"\r\n")
+        accepted = await service.exchange(POST + LAST)
+
+    assert (refused.statuses, refused.code) == ([503], "overloaded")
+    assert accepted.statuses[0] != 503
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [

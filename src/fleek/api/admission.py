@@ -1,7 +1,8 @@
 """Admission control: limits concurrent writes to the number that end in time.
 
 The limit adapts to the machine: it grows while writes end in time and shrinks when they do not
-(additive increase, multiplicative decrease, as in TCP).
+(additive increase, multiplicative decrease, as in TCP). Callbacks of providers have a limit of their own:
+a hundred predictions that end at once would else take the room of those who submit jobs, and the reverse.
 
 Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builders-library/using-load-shedding-to-avoid-overload/
 """
@@ -26,6 +27,7 @@ FEWEST: Final = 32
 MOST: Final = 4096
 SHRINK: Final = 0.7
 TICKET: Final = "fleek.ticket"  # in the scope of a request that was admitted by its headers
+CALLBACKS: Final = "/webhooks/"  # what their paths begin with
 UNTIMED: Final = "fleek.untimed"  # in that of one whose duration says nothing about others
 RELEASE_BODY: Final = "fleek.release_body"  # to be called when the parts so far are let go
 
@@ -89,19 +91,31 @@ class Limit:
             log.warning("writes_too_slow", seconds=round(seconds, 2), limit=int(self.most))
 
 
+class WriteLimits:
+    """The limits of one process."""
+
+    def __init__(self, callers: Limit | None = None, callbacks: Limit | None = None) -> None:
+        self.callers = callers or Limit()
+        self.callbacks = callbacks or Limit()
+
+    def of(self, path: str) -> Limit:
+        """Return the limit for a request to this path."""
+        return self.callbacks if path.startswith(CALLBACKS) else self.callers
+
+
 class Admission:
     """Refuses writes beyond the limit; reads and health checks are never refused here."""
 
-    def __init__(self, app: ASGIApp, *, limit: Limit | None = None) -> None:
+    def __init__(self, app: ASGIApp, *, limits: WriteLimits | None = None) -> None:
         self._app = app
-        self._limit = limit or Limit()
+        self._limits = limits or WriteLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. The time for receiving the body does not count."""
         if scope["type"] != "http" or scope["method"] in SAFE:
             await self._app(scope, receive, send)
             return
-        limit = self._limit
+        limit = self._limits.of(scope["path"])
         ticket: Ticket | None = scope.get(TICKET)
         if ticket is not None and ticket.open:
             ticket.close()

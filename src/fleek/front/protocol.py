@@ -19,7 +19,7 @@ from httptools import HttpParserError, HttpParserUpgrade, parse_url
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from fleek.api.admission import RELEASE_BODY, SAFE, TICKET, Limit, Ticket
+from fleek.api.admission import RELEASE_BODY, SAFE, TICKET, Ticket, WriteLimits
 from fleek.api.direct import WHOLE
 from fleek.api.errors import ErrorForm
 from fleek.api.peers import Peers
@@ -53,7 +53,7 @@ class Front:
         settings: Settings,
         *,
         refusals: Counter,
-        writes: Limit,
+        writes: WriteLimits,
         forms: Mapping[str, ErrorForm] | None = None,
     ) -> None:
         self.limits = limits = Limits.of(settings)
@@ -287,7 +287,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if any(name == b"origin" for name, _ in self.headers):
             return
-        self._ticket = self._front.writes.ticket()
+        self._ticket = self._front.writes.of(self.url.decode("latin-1")).ticket()
         if self._ticket is None:
             raise Overloaded("too many concurrent writes")
         self.scope[TICKET] = self._ticket  # type: ignore[typeddict-unknown-key]  # ours
