@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, event, func, insert, select, text
+from sqlalchemy import bindparam, event, func, insert, select, text, update
 
 from fleek.domain.errors import DatabaseUnavailable, InvalidInput
 from fleek.store import rows
@@ -93,6 +93,17 @@ async def test_lists_of_each_length_and_constants_are_parameters(db: Database) -
         found = [await COUNT_TENANTS.rows(tx, ids=list(ids)) for ids in ("abcd", "ef", "cde", "f")]
 
     assert found == [[("c", 2), ("d", 2)], [("e", 2), ("f", 2)], [("c", 3), ("d", 3)], [("f", 1)]]
+
+
+async def test_what_an_update_returns_is_decoded(db: Database) -> None:
+    """As what a select finds: SQLite keeps a time as text."""
+    touched = update(TenantRow).where(TenantRow.id == bindparam("_id")).values(disabled_at=NOON)
+    returned = Query[Any](touched.returning(TenantRow.created_at, TenantRow.disabled_at))
+    async with db.write() as tx:
+        await ADD_TENANTS.run(tx, [{"id": "a", "created_at": NOON}])
+
+        assert await returned.rows(tx, _id="a") == [(NOON, NOON)]
+        assert await returned.dicts(tx, _id="a") == [{"created_at": NOON, "disabled_at": NOON}]
 
 
 async def test_nothing_to_write_is_no_statement(db: Database) -> None:

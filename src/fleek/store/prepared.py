@@ -42,7 +42,7 @@ class _Kind:
         self._compiled = statement.compile(dialect=dialect)
         self._lists = [name for name, bound in self._compiled.binds.items() if bound.expanding]
         self._shapes: dict[tuple[int, ...], _Shape] = {}
-        columns = list(getattr(statement, "selected_columns", ()))  # of a select; else not decoded
+        columns = list(getattr(statement, "exported_columns", ()))  # a text has none: not decoded
         decoders = [_decoder(column.type, dialect) for column in columns]
         self.names = [str(getattr(column, "name", "")) for column in columns]
         self.decode = _row_decoder(self.names, decoders, mapper)
