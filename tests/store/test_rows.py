@@ -133,3 +133,11 @@ def test_an_unstorable_text_is_made_storable() -> None:
     job = a_job(error=JobError("prediction_failed", "a\0b"))
 
     assert JOB.values(job)["error_message"] == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_member_of_a_newer_release_is_named_in_the_error() -> None:
+    """Both releases run for a while during an upgrade, and an operator reads this in the log."""
+    row = {**JOB.values(a_job()), "status": "suspended"}
+
+    with pytest.raises(ValueError, match="'suspended' is not a valid Status"):
+        JOB.read(row)
