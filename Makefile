@@ -15,9 +15,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do "
 EXTRAS ?=# of pyproject.toml: postgres, celery, dramatiq, s3, otel, mcp, all …
 PYTHONS := 3.11 3.12 3.13 3.14
 T ?=
-QUICK := not full and not node and not live and not browser
-FULL := (full or hypothesis) and not node and not live and not browser
-BOTH := not node and not live and not browser
+QUICK_TESTS := not full and not node and not live and not browser
+FULL_TESTS := (full or hypothesis) and not node and not live and not browser
+ALL_TESTS := not node and not live and not browser
 CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WAITING := $(shell echo $$(($(CORES) * 3)))# processes of tests that wait for others most of their time
 BESIDE := $(shell echo $$((($(CORES) + 1) / 2)))# of tests of the page, beside those
@@ -87,10 +87,10 @@ contracts: $(VENV)/.dev ## Who may import whom
 	@$(BIN)/lint-imports
 
 test: $(VENV)/.dev ## Quick tests: in process, SQLite (T=path to narrow; ALL=1 for those of test-full in the same run)
-	@$(BIN)/pytest --dist worksteal $(if $(ALL),-n $(WAITING) -m "$(BOTH)",-n $(CORES) -m "$(QUICK)" --hypothesis-profile=quick -p no:schemathesis) $(T)
+	@$(BIN)/pytest --dist worksteal $(if $(ALL),-n $(WAITING) -m "$(ALL_TESTS)",-n $(CORES) -m "$(QUICK_TESTS)" --hypothesis-profile=quick -p no:schemathesis) $(T)
 
 test-full: $(VENV)/.dev ## What make test leaves out: real servers and processes, many rows, all examples
-	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL)" $(T)
+	@$(BIN)/pytest -n $(WAITING) --dist worksteal -m "$(FULL_TESTS)" $(T)
 
 test-again: $(VENV)/.dev ## What failed last, one at a time; an error where a guarantee failed, or many tests
 	@$(PY) -m scripts.failed_tests

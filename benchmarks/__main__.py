@@ -43,13 +43,13 @@ MEASURES: Final[dict[str, Measure]] = {
     "start": start,
 }
 WEIGHTS: Final = {
-    "requests": 2,
-    "busy": 4,
-    "jobs": 11,
-    "latency": 4,
+    "requests": 4,
+    "busy": 7,
+    "jobs": 17,
+    "latency": 7,
     "counts": 2,
-    "crowd": 2,
-    "start": 2,
+    "crowd": 3,
+    "start": 3,
 }
 """Of the time that is left."""
 

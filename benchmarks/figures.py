@@ -42,9 +42,9 @@ QUICK: Final = Scale(
     seconds=4,
     jobs=30,
     singles=3,
-    idle=5,  # a heartbeat
+    idle=3,
     crowd=100,
-    total=110,
+    total=115,
 )
 
 
