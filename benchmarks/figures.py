@@ -26,7 +26,7 @@ class Scale:
 
 FULL: Final = Scale(
     rounds=5,
-    patience=40,
+    patience=30,
     requests=2000,
     seconds=8,
     jobs=100,

@@ -12,7 +12,7 @@ POLL_SECONDS: Final = 0.25  # until a change by another process is noticed
 FAILED_SECONDS: Final = 1.0  # after a read that failed
 REST_SECONDS: Final = 0.005  # between two reads, at least: what comes meanwhile is sent together
 LONGEST_REST_SECONDS: Final = 0.05
-RESTS: Final = 3  # rest so much longer than a read and its sending took: the rest is for jobs
+RESTS: Final = 6  # rest so much longer than a read and its sending took: the rest is for jobs
 
 
 async def read_in_turns(
@@ -28,6 +28,9 @@ async def read_in_turns(
             more = await run_logged(rt, "events", read)
             await asyncio.sleep(REST_SECONDS)  # and streams send: late, if they are many
             took = time.monotonic() - began - REST_SECONDS
-            await asyncio.sleep(min(max(RESTS * took, 0), LONGEST_REST_SECONDS))
+            rest = (
+                LONGEST_REST_SECONDS if more is None else min(RESTS * took, LONGEST_REST_SECONDS)
+            )
+            await asyncio.sleep(max(rest, 0))
             if not more:
                 await changed.wait(seconds=FAILED_SECONDS if more is None else POLL_SECONDS)
