@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import bindparam, delete, func, insert, select, text, tuple_, update
-from sqlalchemy.orm import aliased
 
 from fleek.domain.batch import Batch, BatchView
 from fleek.domain.charges import Charge, Movement
@@ -38,7 +37,7 @@ BATCH: Final = rows.Mapper(Batch, fixed={"id", "tenant_id", "key_id", "total", "
 BATCHES: Final = BatchRow.__table__
 NO_BATCH: Final = "there is no such batch"
 FULL_RETRY_AFTER: Final = timedelta(seconds=30)
-LATER: Final = aliased(JobRow)  # another job of the same member
+LATER: Final = JOBS.alias().c  # another job of the same member
 SUPERSEDED: Final = (
     select(LATER.id)
     .where(
@@ -276,7 +275,7 @@ async def remove_empty(db: Database, *, before: datetime, limit: int) -> int:
 
     A batch that is still the answer to an idempotency key stays.
     """
-    batch = aliased(BatchRow)
+    batch = BATCHES.alias().c
     empty = (
         select(batch.id)
         .where(

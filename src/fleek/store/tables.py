@@ -8,13 +8,16 @@ lacks, without holding up writers: a migration makes no index on a table that an
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from uuid import UUID
 
 import sqlalchemy
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
+    Column,
+    ColumnClause,
     DateTime,
     Dialect,
     Float,
@@ -23,6 +26,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -30,7 +34,6 @@ from sqlalchemy import (
     false,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 LENGTH: Final = len("2026-12-24 18:00:00.000000")
 
@@ -70,10 +73,14 @@ Document = JSON(none_as_null=True)
 """Kept as the text that was written: JSONB would reorder keys and turn 1e300 into an integer."""
 
 
-class Base(DeclarativeBase):
-    """Common to all tables."""
+class Base:
+    """A table, with its columns as attributes; a statement takes the class for its table.
 
-    metadata = MetaData(
+    Nothing of the ORM describes it: its mapping of all tables takes a tenth of the start. Attributes are annotated
+    with `ColumnClause`, as SQLAlchemy lets nobody read a `Column` from a class of their own.
+    """
+
+    metadata: ClassVar = MetaData(
         naming_convention={
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
             "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -81,6 +88,32 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+    __tablename__: ClassVar[str]
+    __table__: ClassVar[Table]
+    __table_args__: ClassVar[tuple[UniqueConstraint, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Make the table; a column without a name of its own has that of its attribute."""
+        columns = {name: held for name, held in vars(cls).items() if isinstance(held, Column)}
+        for name, column in columns.items():
+            column.name = column.name or name
+            column.key = column.key or name
+        cls.__table__ = Table(
+            cls.__tablename__, Base.metadata, *columns.values(), *cls.__table_args__
+        )
+
+    @classmethod
+    def __clause_element__(cls) -> Table:
+        """Return what SQLAlchemy takes for the class in a statement."""
+        return cls.__table__
+
+
+def _column(*args: Any, **options: Any) -> ColumnClause[Any]:
+    return Column(*args, nullable=False, **options)
+
+
+def _nullable(*args: Any, **options: Any) -> ColumnClause[Any]:
+    return Column(*args, **options)
 
 
 # What is pending does not imply what is live: after a quiet time PostgreSQL takes both for equally
@@ -111,69 +144,69 @@ class JobRow(Base):
 
     __tablename__ = "jobs"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    provider: Mapped[str] = mapped_column(String(100))
-    model: Mapped[str] = mapped_column(String(400))
-    prompt: Mapped[str] = mapped_column(Text)
-    input: Mapped[dict[str, Any]] = mapped_column(Document)
-    caller_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Document)
-    priority: Mapped[int] = mapped_column(Integer)
-    max_attempts: Mapped[int] = mapped_column(Integer)
-    run_at: Mapped[datetime] = mapped_column(Instant)
-    deadline: Mapped[datetime] = mapped_column(Instant)
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    provider: ColumnClause[str] = _column(String(100))
+    model: ColumnClause[str] = _column(String(400))
+    prompt: ColumnClause[str] = _column(Text)
+    input: ColumnClause[dict[str, Any]] = _column(Document)
+    caller_metadata: ColumnClause[dict[str, Any]] = _column("metadata", Document)
+    priority: ColumnClause[int] = _column(Integer)
+    max_attempts: ColumnClause[int] = _column(Integer)
+    run_at: ColumnClause[datetime] = _column(Instant)
+    deadline: ColumnClause[datetime] = _column(Instant)
     # a release before this column does not write it
-    deadline_after_seconds: Mapped[float | None] = mapped_column(Float)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    updated_at: Mapped[datetime] = mapped_column(Instant)
-    status: Mapped[str] = mapped_column(String(16))
-    stage: Mapped[str | None] = mapped_column(String(16))
-    attempt: Mapped[int] = mapped_column(Integer)
-    retries: Mapped[int] = mapped_column(Integer)
-    deferrals: Mapped[int] = mapped_column(Integer)
-    crashes: Mapped[int] = mapped_column(Integer)
-    collects: Mapped[int] = mapped_column(Integer)
-    worker_id: Mapped[UUID | None] = mapped_column(Uuid)
-    attempt_id: Mapped[UUID | None] = mapped_column(Uuid)
-    prediction_id: Mapped[str | None] = mapped_column(String(400))
-    progress: Mapped[float | None] = mapped_column(Float)
-    error_code: Mapped[str | None] = mapped_column(String(64))
-    error_message: Mapped[str | None] = mapped_column(Text)
-    started_at: Mapped[datetime | None] = mapped_column(Instant)
-    completed_at: Mapped[datetime | None] = mapped_column(Instant)
-    purged_at: Mapped[datetime | None] = mapped_column(Instant)
-    metadata_purged_at: Mapped[datetime | None] = mapped_column(Instant)
-    retry_of: Mapped[UUID | None] = mapped_column(Uuid)
+    deadline_after_seconds: ColumnClause[float | None] = _nullable(Float)
+    created_at: ColumnClause[datetime] = _column(Instant)
+    updated_at: ColumnClause[datetime] = _column(Instant)
+    status: ColumnClause[str] = _column(String(16))
+    stage: ColumnClause[str | None] = _nullable(String(16))
+    attempt: ColumnClause[int] = _column(Integer)
+    retries: ColumnClause[int] = _column(Integer)
+    deferrals: ColumnClause[int] = _column(Integer)
+    crashes: ColumnClause[int] = _column(Integer)
+    collects: ColumnClause[int] = _column(Integer)
+    worker_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    attempt_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    prediction_id: ColumnClause[str | None] = _nullable(String(400))
+    progress: ColumnClause[float | None] = _nullable(Float)
+    error_code: ColumnClause[str | None] = _nullable(String(64))
+    error_message: ColumnClause[str | None] = _nullable(Text)
+    started_at: ColumnClause[datetime | None] = _nullable(Instant)
+    completed_at: ColumnClause[datetime | None] = _nullable(Instant)
+    purged_at: ColumnClause[datetime | None] = _nullable(Instant)
+    metadata_purged_at: ColumnClause[datetime | None] = _nullable(Instant)
+    retry_of: ColumnClause[UUID | None] = _nullable(Uuid)
     # a release before these four columns does not write them
-    reused_from: Mapped[UUID | None] = mapped_column(Uuid)
-    content: Mapped[bytes | None] = mapped_column(LargeBinary)
-    batch_id: Mapped[UUID | None] = mapped_column(Uuid)
-    batch_index: Mapped[int | None] = mapped_column(Integer)
+    reused_from: ColumnClause[UUID | None] = _nullable(Uuid)
+    content: ColumnClause[bytes | None] = _nullable(LargeBinary)
+    batch_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    batch_index: ColumnClause[int | None] = _nullable(Integer)
     # a release before these two columns does not write them
-    inputs: Mapped[list[Any] | None] = mapped_column(Document)
-    on_input_cancel: Mapped[str] = mapped_column(String(8), server_default="fail")
+    inputs: ColumnClause[list[Any] | None] = _nullable(Document)
+    on_input_cancel: ColumnClause[str] = _column(String(8), server_default="fail")
     # a release before this column does not write it
-    routing: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    routing: ColumnClause[dict[str, Any] | None] = _nullable(Document)
     # a release before this column does not write it
-    key_id: Mapped[str | None] = mapped_column(String(80))
-    traceparent: Mapped[str | None] = mapped_column(String(55))
-    webhook: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    key_id: ColumnClause[str | None] = _nullable(String(80))
+    traceparent: ColumnClause[str | None] = _nullable(String(55))
+    webhook: ColumnClause[dict[str, Any] | None] = _nullable(Document)
     # a release before these two columns does not write them
-    favourite: Mapped[bool] = mapped_column(server_default=false())
-    kind: Mapped[str | None] = mapped_column(String(16))
-    tags: Mapped[list[str] | None] = mapped_column(Document)
+    favourite: ColumnClause[bool] = _column(Boolean, server_default=false())
+    kind: ColumnClause[str | None] = _nullable(String(16))
+    tags: ColumnClause[list[str] | None] = _nullable(Document)
     # a release before these four columns does not write them
     # a release before this column does not write it
-    max_cost: Mapped[int | None] = mapped_column(BigInteger)
-    estimate: Mapped[int | None] = mapped_column(BigInteger)
-    charged: Mapped[int] = mapped_column(Integer, server_default="0")
-    charged_on: Mapped[str | None] = mapped_column(String(10))
-    cost: Mapped[int | None] = mapped_column(BigInteger)
+    max_cost: ColumnClause[int | None] = _nullable(BigInteger)
+    estimate: ColumnClause[int | None] = _nullable(BigInteger)
+    charged: ColumnClause[int] = _column(Integer, server_default="0")
+    charged_on: ColumnClause[str | None] = _nullable(String(10))
+    cost: ColumnClause[int | None] = _nullable(BigInteger)
     # a release before this column does not write it
-    purging: Mapped[bool] = mapped_column(server_default=false())
+    purging: ColumnClause[bool] = _column(Boolean, server_default=false())
     # a release before this column does not write it
-    search_since: Mapped[datetime | None] = mapped_column(Instant)
-    version: Mapped[int] = mapped_column(Integer)
+    search_since: ColumnClause[datetime | None] = _nullable(Instant)
+    version: ColumnClause[int] = _column(Integer)
 
 
 class BatchRow(Base):
@@ -181,13 +214,13 @@ class BatchRow(Base):
 
     __tablename__ = "batches"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    key_id: Mapped[str | None] = mapped_column(String(80))
-    total: Mapped[int] = mapped_column(Integer)
-    accepted: Mapped[int] = mapped_column(Integer)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    cancelled_at: Mapped[datetime | None] = mapped_column(Instant)
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    key_id: ColumnClause[str | None] = _nullable(String(80))
+    total: ColumnClause[int] = _column(Integer)
+    accepted: ColumnClause[int] = _column(Integer)
+    created_at: ColumnClause[datetime] = _column(Instant)
+    cancelled_at: ColumnClause[datetime | None] = _nullable(Instant)
 
 
 class TagRow(Base):
@@ -195,9 +228,9 @@ class TagRow(Base):
 
     __tablename__ = "job_tags"
 
-    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64), primary_key=True)
+    tag: ColumnClause[str] = _column(String(64), primary_key=True)
+    job_id: ColumnClause[UUID] = _column(ForeignKey("jobs.id"), primary_key=True)
 
 
 class JobInputRow(Base):
@@ -205,11 +238,11 @@ class JobInputRow(Base):
 
     __tablename__ = "job_inputs"
 
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    number: Mapped[int] = mapped_column(Integer, primary_key=True)
-    upload_id: Mapped[UUID | None] = mapped_column(Uuid)
-    source_id: Mapped[UUID | None] = mapped_column(Uuid)  # the job whose output it is
-    waiting: Mapped[bool] = mapped_column()  # whether that job may not have ended
+    job_id: ColumnClause[UUID] = _column(ForeignKey("jobs.id"), primary_key=True)
+    number: ColumnClause[int] = _column(Integer, primary_key=True)
+    upload_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    source_id: ColumnClause[UUID | None] = _nullable(Uuid)  # the job whose output it is
+    waiting: ColumnClause[bool] = _column(Boolean)  # whether that job may not have ended
 
 
 class AttemptRow(Base):
@@ -217,37 +250,37 @@ class AttemptRow(Base):
 
     __tablename__ = "attempts"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
-    number: Mapped[int] = mapped_column("n", Integer)
-    provider: Mapped[str] = mapped_column(String(100))
-    model: Mapped[str] = mapped_column(String(400))
-    nonce: Mapped[str] = mapped_column(String(32))
-    request_hash: Mapped[str] = mapped_column(String(64))
-    submitted_at: Mapped[datetime] = mapped_column(Instant)
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    job_id: ColumnClause[UUID] = _column(ForeignKey("jobs.id"))
+    number: ColumnClause[int] = _column("n", Integer)
+    provider: ColumnClause[str] = _column(String(100))
+    model: ColumnClause[str] = _column(String(400))
+    nonce: ColumnClause[str] = _column(String(32))
+    request_hash: ColumnClause[str] = _column(String(64))
+    submitted_at: ColumnClause[datetime] = _column(Instant)
     # a release before this column does not write it
-    provider_time: Mapped[datetime | None] = mapped_column(Instant)
-    timeout_seconds: Mapped[float] = mapped_column(Float)
-    worker_id: Mapped[UUID] = mapped_column(Uuid)
-    prediction_id: Mapped[str | None] = mapped_column(String(400))
-    first_look_at: Mapped[datetime | None] = mapped_column(Instant)
-    result: Mapped[dict[str, Any] | None] = mapped_column(Document)
-    verdict: Mapped[str | None] = mapped_column(String(16))
-    error_code: Mapped[str | None] = mapped_column(String(64))
-    error_message: Mapped[str | None] = mapped_column(Text)
+    provider_time: ColumnClause[datetime | None] = _nullable(Instant)
+    timeout_seconds: ColumnClause[float] = _column(Float)
+    worker_id: ColumnClause[UUID] = _column(Uuid)
+    prediction_id: ColumnClause[str | None] = _nullable(String(400))
+    first_look_at: ColumnClause[datetime | None] = _nullable(Instant)
+    result: ColumnClause[dict[str, Any] | None] = _nullable(Document)
+    verdict: ColumnClause[str | None] = _nullable(String(16))
+    error_code: ColumnClause[str | None] = _nullable(String(64))
+    error_message: ColumnClause[str | None] = _nullable(Text)
     # a release before these two columns does not write them
-    empty_looks: Mapped[int] = mapped_column(Integer, server_default="0")
-    looked_at: Mapped[datetime | None] = mapped_column(Instant)
+    empty_looks: ColumnClause[int] = _column(Integer, server_default="0")
+    looked_at: ColumnClause[datetime | None] = _nullable(Instant)
     # a release before this column does not write it
-    account: Mapped[str | None] = mapped_column(String(40))
+    account: ColumnClause[str | None] = _nullable(String(40))
     # a release before this column does not write it
-    inputs: Mapped[dict[str, Any] | None] = mapped_column(Document)
-    cancel_owed: Mapped[bool] = mapped_column()
-    metrics: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    inputs: ColumnClause[dict[str, Any] | None] = _nullable(Document)
+    cancel_owed: ColumnClause[bool] = _column(Boolean)
+    metrics: ColumnClause[dict[str, Any] | None] = _nullable(Document)
     # a release before these three columns does not write them
-    estimate: Mapped[int | None] = mapped_column(BigInteger)
-    charged_on: Mapped[str | None] = mapped_column(String(10))
-    cost: Mapped[int | None] = mapped_column(BigInteger)
+    estimate: ColumnClause[int | None] = _nullable(BigInteger)
+    charged_on: ColumnClause[str | None] = _nullable(String(10))
+    cost: ColumnClause[int | None] = _nullable(BigInteger)
 
     __table_args__ = (
         UniqueConstraint("job_id", "n"),
@@ -260,14 +293,14 @@ class EventRow(Base):
 
     __tablename__ = "events"
 
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
-    type: Mapped[str] = mapped_column(String(32))
-    data: Mapped[dict[str, Any]] = mapped_column(Document)
-    at: Mapped[datetime] = mapped_column(Instant)
+    job_id: ColumnClause[UUID] = _column(ForeignKey("jobs.id"), primary_key=True)
+    seq: ColumnClause[int] = _column(Integer, primary_key=True)
+    type: ColumnClause[str] = _column(String(32))
+    data: ColumnClause[dict[str, Any]] = _column(Document)
+    at: ColumnClause[datetime] = _column(Instant)
     # a release before these two columns does not write them; see `fleek.store.event_stream`
-    tenant_id: Mapped[str | None] = mapped_column(String(64))
-    position: Mapped[int | None] = mapped_column(BigInteger)
+    tenant_id: ColumnClause[str | None] = _nullable(String(64))
+    position: ColumnClause[int | None] = _nullable(BigInteger)
 
 
 class JobLogRow(Base):
@@ -275,15 +308,15 @@ class JobLogRow(Base):
 
     __tablename__ = "job_logs"
 
-    job_id: Mapped[UUID] = mapped_column(
+    job_id: ColumnClause[UUID] = _column(
         ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
     )
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True)
-    attempt: Mapped[int] = mapped_column(Integer)  # its number
-    position: Mapped[int] = mapped_column(BigInteger)  # bytes of the job up to its end
-    read: Mapped[int] = mapped_column(BigInteger)  # characters of the attempt up to its end
-    tail: Mapped[str] = mapped_column(Text)  # the last of them
-    text: Mapped[str] = mapped_column(Text)
+    seq: ColumnClause[int] = _column(Integer, primary_key=True)
+    attempt: ColumnClause[int] = _column(Integer)  # its number
+    position: ColumnClause[int] = _column(BigInteger)  # bytes of the job up to its end
+    read: ColumnClause[int] = _column(BigInteger)  # characters of the attempt up to its end
+    tail: ColumnClause[str] = _column(Text)  # the last of them
+    text: ColumnClause[str] = _column(Text)
 
 
 class EventStreamRow(Base):
@@ -291,8 +324,8 @@ class EventStreamRow(Base):
 
     __tablename__ = "event_stream"
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    position: Mapped[int] = mapped_column(BigInteger)
+    id: ColumnClause[int] = _column(Integer, primary_key=True)
+    position: ColumnClause[int] = _column(BigInteger)
 
 
 class MediaRow(Base):
@@ -300,17 +333,17 @@ class MediaRow(Base):
 
     __tablename__ = "media"
 
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    attempt_id: Mapped[UUID] = mapped_column(ForeignKey("attempts.id"), primary_key=True)
-    index: Mapped[int] = mapped_column(Integer, primary_key=True)
-    key: Mapped[str] = mapped_column(String(400))
-    sha256: Mapped[str] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    content_type: Mapped[str] = mapped_column(String(100))
-    width: Mapped[int | None] = mapped_column(Integer)
-    height: Mapped[int | None] = mapped_column(Integer)
-    duration_seconds: Mapped[float | None] = mapped_column(Float)
-    placeholder: Mapped[str | None] = mapped_column(String(300))
+    job_id: ColumnClause[UUID] = _column(ForeignKey("jobs.id"), primary_key=True)
+    attempt_id: ColumnClause[UUID] = _column(ForeignKey("attempts.id"), primary_key=True)
+    index: ColumnClause[int] = _column(Integer, primary_key=True)
+    key: ColumnClause[str] = _column(String(400))
+    sha256: ColumnClause[str] = _column(String(64))
+    size_bytes: ColumnClause[int] = _column(BigInteger)
+    content_type: ColumnClause[str] = _column(String(100))
+    width: ColumnClause[int | None] = _nullable(Integer)
+    height: ColumnClause[int | None] = _nullable(Integer)
+    duration_seconds: ColumnClause[float | None] = _nullable(Float)
+    placeholder: ColumnClause[str | None] = _nullable(String(300))
 
 
 class WorkerRow(Base):
@@ -318,17 +351,19 @@ class WorkerRow(Base):
 
     __tablename__ = "workers"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    host: Mapped[str] = mapped_column(String(255))
-    pid: Mapped[int] = mapped_column(Integer)
-    version: Mapped[str] = mapped_column(String(32))
-    slots: Mapped[int] = mapped_column(Integer)
-    started_at: Mapped[datetime] = mapped_column(Instant)
-    heartbeat_at: Mapped[datetime] = mapped_column(Instant)
-    ended_at: Mapped[datetime | None] = mapped_column(Instant)  # it stopped, or its lease expired
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    host: ColumnClause[str] = _column(String(255))
+    pid: ColumnClause[int] = _column(Integer)
+    version: ColumnClause[str] = _column(String(32))
+    slots: ColumnClause[int] = _column(Integer)
+    started_at: ColumnClause[datetime] = _column(Instant)
+    heartbeat_at: ColumnClause[datetime] = _column(Instant)
+    ended_at: ColumnClause[datetime | None] = _nullable(
+        Instant
+    )  # it stopped, or its lease expired
     # whether it has ended by itself; a release before this column does not write it
-    resigned: Mapped[bool] = mapped_column(server_default=false())
-    freed: Mapped[bool] = mapped_column(default=False)  # read by releases before 0.2 only
+    resigned: ColumnClause[bool] = _column(Boolean, server_default=false())
+    freed: ColumnClause[bool] = _column(Boolean, default=False)  # read by releases before 0.2 only
 
 
 class RoleRow(Base):
@@ -336,9 +371,9 @@ class RoleRow(Base):
 
     __tablename__ = "roles"
 
-    name: Mapped[str] = mapped_column(String(32), primary_key=True)
-    worker_id: Mapped[UUID | None] = mapped_column(Uuid)
-    expires_at: Mapped[datetime] = mapped_column(Instant)
+    name: ColumnClause[str] = _column(String(32), primary_key=True)
+    worker_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    expires_at: ColumnClause[datetime] = _column(Instant)
 
 
 class ClockRow(Base):
@@ -346,11 +381,11 @@ class ClockRow(Base):
 
     __tablename__ = "clock"
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    at: Mapped[datetime] = mapped_column(Instant)
-    skipped_seconds: Mapped[float] = mapped_column(Float)  # the clock leapt ahead by so much
-    boot: Mapped[str | None] = mapped_column(String(100))  # SQLite: of the machine
-    steady: Mapped[float | None] = mapped_column(Float)  # SQLite: its steady clock at that time
+    id: ColumnClause[int] = _column(Integer, primary_key=True)
+    at: ColumnClause[datetime] = _column(Instant)
+    skipped_seconds: ColumnClause[float] = _column(Float)  # the clock leapt ahead by so much
+    boot: ColumnClause[str | None] = _nullable(String(100))  # SQLite: of the machine
+    steady: ColumnClause[float | None] = _nullable(Float)  # SQLite: its steady clock at that time
 
 
 class ProviderHealthRow(Base):
@@ -358,12 +393,12 @@ class ProviderHealthRow(Base):
 
     __tablename__ = "accounts"
 
-    provider: Mapped[str] = mapped_column(String(100), primary_key=True)
-    model: Mapped[str] = mapped_column(String(400), primary_key=True)
-    paused_until: Mapped[datetime | None] = mapped_column(Instant)
-    reason: Mapped[str] = mapped_column(String(64))
-    failures: Mapped[int] = mapped_column(Integer)
-    updated_at: Mapped[datetime] = mapped_column(Instant)
+    provider: ColumnClause[str] = _column(String(100), primary_key=True)
+    model: ColumnClause[str] = _column(String(400), primary_key=True)
+    paused_until: ColumnClause[datetime | None] = _nullable(Instant)
+    reason: ColumnClause[str] = _column(String(64))
+    failures: ColumnClause[int] = _column(Integer)
+    updated_at: ColumnClause[datetime] = _column(Instant)
 
 
 class QueuePauseRow(Base):
@@ -371,9 +406,9 @@ class QueuePauseRow(Base):
 
     __tablename__ = "queue_pauses"
 
-    provider: Mapped[str] = mapped_column(String(100), primary_key=True)
-    model: Mapped[str] = mapped_column(String(400), primary_key=True)
-    since: Mapped[datetime] = mapped_column(Instant)
+    provider: ColumnClause[str] = _column(String(100), primary_key=True)
+    model: ColumnClause[str] = _column(String(400), primary_key=True)
+    since: ColumnClause[datetime] = _column(Instant)
 
 
 class BulkOperationRow(Base):
@@ -381,21 +416,21 @@ class BulkOperationRow(Base):
 
     __tablename__ = "bulk_operations"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
     # a release before this column does not write it
-    key_id: Mapped[str | None] = mapped_column(String(80))
-    action: Mapped[str] = mapped_column(String(16))
-    ids: Mapped[list[str]] = mapped_column(Document)
-    wanted: Mapped[dict[str, Any] | None] = mapped_column(Document)
-    matched: Mapped[int] = mapped_column(Integer)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    position: Mapped[UUID | None] = mapped_column(Uuid)
-    pages: Mapped[int] = mapped_column(Integer)
-    changed: Mapped[int] = mapped_column(Integer)
-    skipped: Mapped[int] = mapped_column(Integer)
-    failed: Mapped[int] = mapped_column(Integer)
-    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+    key_id: ColumnClause[str | None] = _nullable(String(80))
+    action: ColumnClause[str] = _column(String(16))
+    ids: ColumnClause[list[str]] = _column(Document)
+    wanted: ColumnClause[dict[str, Any] | None] = _nullable(Document)
+    matched: ColumnClause[int] = _column(Integer)
+    created_at: ColumnClause[datetime] = _column(Instant)
+    position: ColumnClause[UUID | None] = _nullable(Uuid)
+    pages: ColumnClause[int] = _column(Integer)
+    changed: ColumnClause[int] = _column(Integer)
+    skipped: ColumnClause[int] = _column(Integer)
+    failed: ColumnClause[int] = _column(Integer)
+    ended_at: ColumnClause[datetime | None] = _nullable(Instant)
 
 
 class IdempotencyKeyRow(Base):
@@ -403,12 +438,14 @@ class IdempotencyKeyRow(Base):
 
     __tablename__ = "idempotency_keys"
 
-    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    digest: Mapped[bytes] = mapped_column(LargeBinary)
-    job_id: Mapped[UUID] = mapped_column(Uuid)
-    created: Mapped[bool] = mapped_column()  # whether the request created the job, or found it
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    tenant_id: ColumnClause[str] = _column(String(64), primary_key=True)
+    key: ColumnClause[str] = _column(String(255), primary_key=True)
+    digest: ColumnClause[bytes] = _column(LargeBinary)
+    job_id: ColumnClause[UUID] = _column(Uuid)
+    created: ColumnClause[bool] = _column(
+        Boolean
+    )  # whether the request created the job, or found it
+    created_at: ColumnClause[datetime] = _column(Instant)
 
 
 class UnkeyedRequestRow(Base):
@@ -416,9 +453,9 @@ class UnkeyedRequestRow(Base):
 
     __tablename__ = "unkeyed_requests"
 
-    created_at: Mapped[datetime] = mapped_column(Instant, primary_key=True)
-    job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: ColumnClause[datetime] = _column(Instant, primary_key=True)
+    job_id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    digest: ColumnClause[bytes] = _column(LargeBinary)
 
 
 class RequestRateRow(Base):
@@ -426,8 +463,8 @@ class RequestRateRow(Base):
 
     __tablename__ = "request_rates"
 
-    id: Mapped[str] = mapped_column(String(100), primary_key=True)  # of a key, or an address
-    full_at: Mapped[datetime] = mapped_column(Instant)
+    id: ColumnClause[str] = _column(String(100), primary_key=True)  # of a key, or an address
+    full_at: ColumnClause[datetime] = _column(Instant)
 
 
 class CounterRow(Base):
@@ -435,9 +472,9 @@ class CounterRow(Base):
 
     __tablename__ = "tallies"
 
-    lane: Mapped[int] = mapped_column(Integer, primary_key=True)
-    status: Mapped[str] = mapped_column(String(16), primary_key=True)
-    jobs: Mapped[int] = mapped_column(BigInteger)
+    lane: ColumnClause[int] = _column(Integer, primary_key=True)
+    status: ColumnClause[str] = _column(String(16), primary_key=True)
+    jobs: ColumnClause[int] = _column(BigInteger)
 
 
 class TenantRow(Base):
@@ -445,11 +482,11 @@ class TenantRow(Base):
 
     __tablename__ = "tenants"
 
-    id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    id: ColumnClause[str] = _column(String(64), primary_key=True)
+    created_at: ColumnClause[datetime] = _column(Instant)
     # a release before these two columns does not write them
-    disabled_at: Mapped[datetime | None] = mapped_column(Instant)
-    limits: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    disabled_at: ColumnClause[datetime | None] = _nullable(Instant)
+    limits: ColumnClause[dict[str, Any] | None] = _nullable(Document)
 
 
 class ApiKeyRow(Base):
@@ -457,16 +494,16 @@ class ApiKeyRow(Base):
 
     __tablename__ = "api_keys"
 
-    id: Mapped[str] = mapped_column(String(12), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    name: Mapped[str] = mapped_column(String(64))
-    digest: Mapped[bytes] = mapped_column(LargeBinary)
-    scopes: Mapped[list[str]] = mapped_column(Document)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    created_by: Mapped[str | None] = mapped_column(String(80))
-    expires_at: Mapped[datetime | None] = mapped_column(Instant)
-    revoked_at: Mapped[datetime | None] = mapped_column(Instant)
-    last_used_at: Mapped[datetime | None] = mapped_column(Instant)
+    id: ColumnClause[str] = _column(String(12), primary_key=True)
+    tenant_id: ColumnClause[str] = _column(ForeignKey("tenants.id"))
+    name: ColumnClause[str] = _column(String(64))
+    digest: ColumnClause[bytes] = _column(LargeBinary)
+    scopes: ColumnClause[list[str]] = _column(Document)
+    created_at: ColumnClause[datetime] = _column(Instant)
+    created_by: ColumnClause[str | None] = _nullable(String(80))
+    expires_at: ColumnClause[datetime | None] = _nullable(Instant)
+    revoked_at: ColumnClause[datetime | None] = _nullable(Instant)
+    last_used_at: ColumnClause[datetime | None] = _nullable(Instant)
 
 
 class AuditRow(Base):
@@ -474,15 +511,15 @@ class AuditRow(Base):
 
     __tablename__ = "audit"
 
-    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    at: Mapped[datetime] = mapped_column(Instant)
-    actor: Mapped[str] = mapped_column(String(80))
-    request_id: Mapped[str | None] = mapped_column(String(128))
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    action: Mapped[str] = mapped_column(String(32))
-    target: Mapped[str] = mapped_column(Text)
-    detail: Mapped[dict[str, Any]] = mapped_column(Document)
-    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    number: ColumnClause[int] = _column(BigInteger, primary_key=True, autoincrement=False)
+    at: ColumnClause[datetime] = _column(Instant)
+    actor: ColumnClause[str] = _column(String(80))
+    request_id: ColumnClause[str | None] = _nullable(String(128))
+    tenant_id: ColumnClause[str] = _column(String(64))
+    action: ColumnClause[str] = _column(String(32))
+    target: ColumnClause[str] = _column(Text)
+    detail: ColumnClause[dict[str, Any]] = _column(Document)
+    hash: ColumnClause[bytes] = _column(LargeBinary)
 
 
 class AuditHeadRow(Base):
@@ -490,9 +527,9 @@ class AuditHeadRow(Base):
 
     __tablename__ = "audit_head"
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    number: Mapped[int] = mapped_column(BigInteger)
-    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    id: ColumnClause[int] = _column(Integer, primary_key=True)
+    number: ColumnClause[int] = _column(BigInteger)
+    hash: ColumnClause[bytes] = _column(LargeBinary)
 
 
 class EndpointRow(Base):
@@ -500,17 +537,17 @@ class EndpointRow(Base):
 
     __tablename__ = "endpoints"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    url: Mapped[str] = mapped_column(Text)
-    events: Mapped[list[str]] = mapped_column(Document)
-    description: Mapped[str] = mapped_column(Text)
-    enabled: Mapped[bool] = mapped_column()
-    disabled_reason: Mapped[str | None] = mapped_column(String(32))
-    failing_since: Mapped[datetime | None] = mapped_column(Instant)
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    url: ColumnClause[str] = _column(Text)
+    events: ColumnClause[list[str]] = _column(Document)
+    description: ColumnClause[str] = _column(Text)
+    enabled: ColumnClause[bool] = _column(Boolean)
+    disabled_reason: ColumnClause[str | None] = _nullable(String(32))
+    failing_since: ColumnClause[datetime | None] = _nullable(Instant)
     # a release before this column does not write it
-    last_failure_at: Mapped[datetime | None] = mapped_column(Instant)
-    created_at: Mapped[datetime] = mapped_column(Instant)
+    last_failure_at: ColumnClause[datetime | None] = _nullable(Instant)
+    created_at: ColumnClause[datetime] = _column(Instant)
 
 
 class SigningSecretRow(Base):
@@ -518,11 +555,11 @@ class SigningSecretRow(Base):
 
     __tablename__ = "signing_secrets"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    owner: Mapped[str] = mapped_column(String(100))
-    value: Mapped[str] = mapped_column(Text)  # encrypted if there is a `MASTER_KEY`
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    expires_at: Mapped[datetime | None] = mapped_column(Instant)  # None: the latest
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    owner: ColumnClause[str] = _column(String(100))
+    value: ColumnClause[str] = _column(Text)  # encrypted if there is a `MASTER_KEY`
+    created_at: ColumnClause[datetime] = _column(Instant)
+    expires_at: ColumnClause[datetime | None] = _nullable(Instant)  # None: the latest
 
 
 class DeliveryRow(Base):
@@ -533,24 +570,24 @@ class DeliveryRow(Base):
 
     __tablename__ = "deliveries"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    lane: Mapped[UUID] = mapped_column(Uuid)
-    endpoint_id: Mapped[UUID | None] = mapped_column(Uuid)
-    url: Mapped[str | None] = mapped_column(Text)
-    job_id: Mapped[UUID | None] = mapped_column(Uuid)
-    seq: Mapped[int] = mapped_column(Integer)
-    type: Mapped[str] = mapped_column(String(32))
-    body: Mapped[bytes] = mapped_column(LargeBinary)
-    form: Mapped[str | None] = mapped_column(String(16))
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    state: Mapped[str] = mapped_column(String(16))
-    failures: Mapped[int] = mapped_column(Integer)
-    attempts: Mapped[int] = mapped_column(Integer)
-    next_at: Mapped[datetime | None] = mapped_column(Instant)
-    last_status: Mapped[int | None] = mapped_column(Integer)
-    last_reason: Mapped[str | None] = mapped_column(String(200))
-    ended_at: Mapped[datetime | None] = mapped_column(Instant)
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    lane: ColumnClause[UUID] = _column(Uuid)
+    endpoint_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    url: ColumnClause[str | None] = _nullable(Text)
+    job_id: ColumnClause[UUID | None] = _nullable(Uuid)
+    seq: ColumnClause[int] = _column(Integer)
+    type: ColumnClause[str] = _column(String(32))
+    body: ColumnClause[bytes] = _column(LargeBinary)
+    form: ColumnClause[str | None] = _nullable(String(16))
+    created_at: ColumnClause[datetime] = _column(Instant)
+    state: ColumnClause[str] = _column(String(16))
+    failures: ColumnClause[int] = _column(Integer)
+    attempts: ColumnClause[int] = _column(Integer)
+    next_at: ColumnClause[datetime | None] = _nullable(Instant)
+    last_status: ColumnClause[int | None] = _nullable(Integer)
+    last_reason: ColumnClause[str | None] = _nullable(String(200))
+    ended_at: ColumnClause[datetime | None] = _nullable(Instant)
 
 
 class DeliveryAttemptRow(Base):
@@ -558,14 +595,14 @@ class DeliveryAttemptRow(Base):
 
     __tablename__ = "delivery_attempts"
 
-    delivery_id: Mapped[UUID] = mapped_column(
+    delivery_id: ColumnClause[UUID] = _column(
         ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True
     )
-    number: Mapped[int] = mapped_column("n", Integer, primary_key=True)
-    at: Mapped[datetime] = mapped_column(Instant)
-    seconds: Mapped[float] = mapped_column(Float)
-    status: Mapped[int | None] = mapped_column(Integer)
-    reason: Mapped[str] = mapped_column(String(200))
+    number: ColumnClause[int] = _column("n", Integer, primary_key=True)
+    at: ColumnClause[datetime] = _column(Instant)
+    seconds: ColumnClause[float] = _column(Float)
+    status: ColumnClause[int | None] = _nullable(Integer)
+    reason: ColumnClause[str] = _column(String(200))
 
 
 class ChargeRow(Base):
@@ -573,16 +610,16 @@ class ChargeRow(Base):
 
     __tablename__ = "charges"
 
-    job_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    number: Mapped[int] = mapped_column(Integer, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    key_id: Mapped[str | None] = mapped_column(String(80))
-    provider: Mapped[str] = mapped_column(String(100))
-    model: Mapped[str] = mapped_column(String(400))
-    day: Mapped[str] = mapped_column(String(10))
-    estimate: Mapped[int | None] = mapped_column(BigInteger)
-    actual: Mapped[int | None] = mapped_column(BigInteger)
-    state: Mapped[str] = mapped_column(String(16))
+    job_id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    number: ColumnClause[int] = _column(Integer, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    key_id: ColumnClause[str | None] = _nullable(String(80))
+    provider: ColumnClause[str] = _column(String(100))
+    model: ColumnClause[str] = _column(String(400))
+    day: ColumnClause[str] = _column(String(10))
+    estimate: ColumnClause[int | None] = _nullable(BigInteger)
+    actual: ColumnClause[int | None] = _nullable(BigInteger)
+    state: ColumnClause[str] = _column(String(16))
 
 
 class BudgetRow(Base):
@@ -590,10 +627,10 @@ class BudgetRow(Base):
 
     __tablename__ = "budgets"
 
-    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)  # empty: everybody
-    key_id: Mapped[str] = mapped_column(String(80), primary_key=True)  # empty: all of the tenant
-    period: Mapped[str] = mapped_column(String(8), primary_key=True)
-    limit_micros: Mapped[int] = mapped_column(BigInteger)
+    tenant_id: ColumnClause[str] = _column(String(64), primary_key=True)  # empty: everybody
+    key_id: ColumnClause[str] = _column(String(80), primary_key=True)  # empty: all of the tenant
+    period: ColumnClause[str] = _column(String(8), primary_key=True)
+    limit_micros: ColumnClause[int] = _column(BigInteger)
 
 
 class SpendRow(Base):
@@ -601,12 +638,12 @@ class SpendRow(Base):
 
     __tablename__ = "spend"
 
-    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    key_id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    period: Mapped[str] = mapped_column(String(8), primary_key=True)
-    start: Mapped[str] = mapped_column(String(10), primary_key=True)
-    reserved: Mapped[int] = mapped_column(BigInteger)
-    spent: Mapped[int] = mapped_column(BigInteger)
+    tenant_id: ColumnClause[str] = _column(String(64), primary_key=True)
+    key_id: ColumnClause[str] = _column(String(80), primary_key=True)
+    period: ColumnClause[str] = _column(String(8), primary_key=True)
+    start: ColumnClause[str] = _column(String(10), primary_key=True)
+    reserved: ColumnClause[int] = _column(BigInteger)
+    spent: ColumnClause[int] = _column(BigInteger)
 
 
 class UploadRow(Base):
@@ -618,19 +655,19 @@ class UploadRow(Base):
 
     __tablename__ = "uploads"
 
-    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(64))
-    key: Mapped[str] = mapped_column(String(400))
-    sha256: Mapped[str] = mapped_column(String(64))
-    kept_sha256: Mapped[str | None] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    content_type: Mapped[str] = mapped_column(String(100))
-    width: Mapped[int | None] = mapped_column(Integer)
-    height: Mapped[int | None] = mapped_column(Integer)
-    duration_seconds: Mapped[float | None] = mapped_column(Float)
-    created_at: Mapped[datetime] = mapped_column(Instant)
-    expires_at: Mapped[datetime] = mapped_column(Instant)
-    stored: Mapped[bool] = mapped_column()
+    id: ColumnClause[UUID] = _column(Uuid, primary_key=True)
+    tenant_id: ColumnClause[str] = _column(String(64))
+    key: ColumnClause[str] = _column(String(400))
+    sha256: ColumnClause[str] = _column(String(64))
+    kept_sha256: ColumnClause[str | None] = _nullable(String(64))
+    size_bytes: ColumnClause[int] = _column(BigInteger)
+    content_type: ColumnClause[str] = _column(String(100))
+    width: ColumnClause[int | None] = _nullable(Integer)
+    height: ColumnClause[int | None] = _nullable(Integer)
+    duration_seconds: ColumnClause[float | None] = _nullable(Float)
+    created_at: ColumnClause[datetime] = _column(Instant)
+    expires_at: ColumnClause[datetime] = _column(Instant)
+    stored: ColumnClause[bool] = _column(Boolean)
 
     __table_args__ = (UniqueConstraint("tenant_id", "kept_sha256"),)
 

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     BindParameter,
-    Table,
     bindparam,
     delete,
     insert,
@@ -474,7 +473,3 @@ class _Batch:
             await insert_owed(tx, self._occurrences, self._present, watched=self._watched)
         await add_counts(tx, self._counts)
         await record(tx, *self._audit)
-
-
-assert isinstance(JOBS, Table)
-assert isinstance(ATTEMPTS, Table)
