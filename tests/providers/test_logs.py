@@ -16,8 +16,7 @@ from fleek.providers.base import Succeeded
 from fleek.providers.cog.wire import Wire
 from fleek.providers.http import Api, open_api
 from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
-from fleek.providers.replicate.poller import Poller
-from fleek.providers.replicate.search import poll_list
+from fleek.providers.replicate.poller import MAX_CALLS, Poller, poll_list
 from fleek.providers.replicate.wire import LARGE
 from listening import listening
 from network import FakeNetwork, respond
@@ -117,11 +116,25 @@ async def test_endless_logs_do_not_hide_the_rest_of_a_list() -> None:
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
     async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
         api = open_api(url)
-        seen = await poll_list(api, [PredictionId(f"p{n}") for n in range(3)])
+        listed = poll_list(api, [PredictionId(f"p{n}") for n in range(3)])
+        seen = [found async for found in listed]
         await api.close()
 
-    assert {one.outcome for one in seen.values()} == {Succeeded(HOLDS)}
-    assert len(seen) == 3
+    assert [{one.outcome for one in found.values()} for found in seen] == [{Succeeded(HOLDS)}]
+    assert len(seen[0]) == 3
+
+
+async def test_what_was_read_before_a_page_failed_counts() -> None:
+    """A page of a long list may fail, and the next poll would begin with the same pages."""
+    rows = [{**ENDED, "id": f"p{n}"} for n in range(3)]
+    link = "https://example.org/predictions?cursor=again"  # the second page links to itself
+    async with answering(json.dumps({"next": link, "results": rows}).encode()) as url:
+        api = open_api(url)
+        ids = [PredictionId(f"p{n}") for n in range(MAX_CALLS + 1)]
+        seen = await Poller(api, clock=lambda: 0.0).poll(ids)
+        await api.close()
+
+    assert set(seen) == set(ids[:3])
 
 
 async def test_a_page_too_long_without_logs_is_unavailable() -> None:

@@ -12,7 +12,13 @@ from fleek.domain.job import Job, PredictionId
 from fleek.domain.provider_logs import LEFT_OUT
 from fleek.emulator.server import Emulator
 from fleek.providers.base import Failed, Succeeded
-from fleek.providers.replicate.poller import GONE_SECONDS, MAX_CALLS, MAX_SINGLE_CALLS
+from fleek.providers.replicate.poller import (
+    GONE_SECONDS,
+    MAX_CALLS,
+    MAX_POOR_PAGES,
+    MAX_SINGLE_CALLS,
+    PROBES,
+)
 from fleek.providers.replicate.provider import ReplicateProvider
 
 Create = Callable[..., Any]
@@ -257,20 +263,33 @@ async def test_few_predictions_are_polled_one_by_one(
 
 
 @pytest.mark.usefixtures("_full_suite")
-async def test_a_list_scan_stops_where_few_are_left(
+async def test_older_predictions_are_found_in_the_list(
     provider: ReplicateProvider, emulator: Emulator, create: Create
 ) -> None:
-    """Some of the rest are polled one by one, the others next time."""
-    old = [await create() for _ in range(150)]
+    """Newer ones that have ended, or are others', must not send the older ones to single requests."""
+    old = list(await asyncio.gather(*(create() for _ in range(MAX_CALLS + 1))))
     await asyncio.gather(*(create("another prompt") for _ in range(350)))
-    unknown = [PredictionId(f"unknown{number}") for number in range(100)]
     before = reads(emulator)
 
-    seen = await provider.poll([*old, *unknown])
+    seen = {prediction for _ in range(3) for prediction in await provider.poll(old)}
 
-    assert set(seen) < set(old)
-    assert len(seen) >= MAX_SINGLE_CALLS - len(unknown)
-    assert reads(emulator) - before == 3 + MAX_SINGLE_CALLS
+    assert seen == set(old)
+    assert reads(emulator) - before < 1.5 * MAX_CALLS  # 163 each without the older pages
+
+
+@pytest.mark.usefixtures("_full_suite")
+async def test_predictions_that_the_list_does_not_have_are_polled_one_by_one(
+    provider: ReplicateProvider, emulator: Emulator, create: Create
+) -> None:
+    """Some of them now, the others next time."""
+    await asyncio.gather(*(create("another prompt") for _ in range(350)))
+    unknown = [PredictionId(f"unknown{number}") for number in range(2 * MAX_CALLS)]
+    before = reads(emulator)
+
+    seen = await provider.poll(unknown)
+
+    assert seen == {}
+    assert reads(emulator) - before == MAX_POOR_PAGES + PROBES + MAX_SINGLE_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")

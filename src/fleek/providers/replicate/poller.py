@@ -2,7 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -10,11 +12,16 @@ from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
 from fleek.providers.base import Failed, Prediction
 from fleek.providers.http import Api, raise_for_read, read_date, read_errors
-from fleek.providers.replicate.search import MAX_LIST_PAGES, poll_list
-from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction
+from fleek.providers.replicate.search import Page, Row, pages, prediction_of_row, read_page
+from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
 
 MAX_CALLS: Final = 200  # per poll; more predictions than this are polled through the list first
-MAX_SINGLE_CALLS: Final = MAX_CALLS - MAX_LIST_PAGES  # after the list; for a random selection
+MAX_LIST_PAGES: Final = 40
+PROBES: Final = 8  # single requests that say where older predictions are in the list
+MAX_SINGLE_CALLS: Final = MAX_CALLS - MAX_LIST_PAGES - PROBES  # the rest; for a random selection
+INSTANT: Final = timedelta(milliseconds=1)  # makes a window of the list include its last one
+MIN_MATCHES: Final = 2  # a page with fewer matching rows is a poor one
+MAX_POOR_PAGES: Final = 3  # so many poor pages in a row end the polling
 AT_ONCE: Final = 24  # concurrent requests
 GONE_SECONDS: Final = 600.0  # of responses 404 only, until a prediction counts as gone
 GONE_KEPT: Final = 10_000
@@ -45,7 +52,9 @@ class Poller:
         if len(ids) > MAX_CALLS:
             most = MAX_SINGLE_CALLS
             try:
-                seen |= await poll_list(self._api, ids)
+                async with aclosing(poll_list(self._api, ids)) as listed:
+                    async for found in listed:
+                        seen |= found
             except ProviderUnavailable as error:
                 failures.append(error)
         for prediction_id in seen:
@@ -76,16 +85,8 @@ class Poller:
         Raises:
             ProviderUnavailable: It cannot be read now.
         """
-        with read_errors(NAME):
-            answer = await self._api.get(f"/predictions/{prediction_id}", most=LARGE)
-            if answer.status == 404:
-                return None
-            raise_for_read(answer, NAME)
-            date = read_date(answer.headers.get("date", ""))
-            prediction = await answer.understood(partial(read_prediction, date=date))
-        if prediction is None or prediction.id != prediction_id:
-            raise ProviderUnavailable("Replicate's response describes another prediction")
-        return prediction
+        found = await read_single(self._api, prediction_id)
+        return None if found is None else found[0]
 
     async def _read_one(self, prediction_id: PredictionId) -> Prediction | None:
         if read_id({"id": prediction_id}) is None:
@@ -104,3 +105,89 @@ class Poller:
             return None
         gone = Failed("prediction_gone", "Replicate no longer has the prediction", retryable=False)
         return Prediction(id=prediction_id, outcome=gone)
+
+
+async def read_single(
+    api: Api, prediction_id: PredictionId
+) -> tuple[Prediction, datetime | None] | None:
+    """Return a prediction and its creation time, with one request; None: the id is unknown.
+
+    Raises:
+        ProviderUnavailable: It cannot be read now.
+    """
+    with read_errors(NAME):
+        answer = await api.get(f"/predictions/{prediction_id}", most=LARGE)
+        if answer.status == 404:
+            return None
+        raise_for_read(answer, NAME)
+        date = read_date(answer.headers.get("date", ""))
+        prediction, created = await answer.understood(partial(_dated_prediction, date=date))
+    if prediction is None or prediction.id != prediction_id:
+        raise ProviderUnavailable("Replicate's response describes another prediction")
+    return prediction, created
+
+
+def _dated_prediction(
+    body: Row, *, date: datetime | None
+) -> tuple[Prediction | None, datetime | None]:
+    return read_prediction(body, date=date), read_time(body.get("created_at"))
+
+
+def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
+    rows = (row for row in page.rows if read_id(row) in ids)
+    return [found for row in rows if (found := prediction_of_row(row, page.date))]
+
+
+async def poll_list(
+    api: Api, prediction_ids: Collection[PredictionId]
+) -> AsyncGenerator[Mapping[PredictionId, Prediction]]:
+    """Yield what each page has of many predictions: the newest pages, then older ones.
+
+    Newest first, until few of the wanted ones come. If single requests cannot read the others, a few
+    of these are looked up, and the list is read on from the newest of them. Without that, 10,000
+    predictions that run for minutes would be read one by one, as newer ones have ended.
+
+    Raises:
+        ProviderUnavailable: A page could not be read.
+    """
+    missing, left = set(prediction_ids), MAX_LIST_PAGES
+    async with aclosing(_read_stretch(api, missing, {}, left)) as newest:
+        async for found in newest:
+            left -= 1
+            yield found
+    if left == 0 or len(missing) <= MAX_SINGLE_CALLS:
+        return
+    probes = await _probe(api, random.sample(sorted(missing), PROBES))
+    missing -= {prediction.id for prediction, _ in probes}
+    yield {prediction.id: prediction for prediction, _ in probes}
+    if times := [created for _, created in probes if created is not None]:
+        query = {"created_before": (max(times) + INSTANT).isoformat()}
+        async with aclosing(_read_stretch(api, missing, query, left)) as older:
+            async for found in older:
+                yield found
+
+
+async def _read_stretch(
+    api: Api, missing: set[PredictionId], query: Mapping[str, str], most: int
+) -> AsyncGenerator[Mapping[PredictionId, Prediction]]:
+    """Yield the missing predictions of each page, and remove them, until few or none come."""
+    poor = read = 0
+    async with aclosing(pages(partial(read_page, api), query)) as following:
+        async for page in following:
+            found = {one.id: one for one in await asyncio.to_thread(_matches, page, missing)}
+            missing.difference_update(found)
+            yield found
+            read, poor = read + 1, poor + 1 if len(found) < MIN_MATCHES else 0
+            if not missing or poor == MAX_POOR_PAGES or read == most:
+                break
+
+
+async def _probe(
+    api: Api, ids: Iterable[PredictionId]
+) -> list[tuple[Prediction, datetime | None]]:
+    """Read some predictions one by one; those that are unknown are left out."""
+    found = await asyncio.gather(*(read_single(api, one) for one in ids), return_exceptions=True)
+    for error in found:
+        if isinstance(error, BaseException) and not isinstance(error, ProviderUnavailable):
+            raise error
+    return [one for one in found if isinstance(one, tuple)]

@@ -1,4 +1,4 @@
-"""The list of predictions: polling many of them, and searching for a lost one.
+"""The list of predictions, and the search in it for a lost one.
 
 Source: https://replicate.com/docs/reference/http#predictions.list
 """
@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import (
     AsyncGenerator,
     Callable,
-    Collection,
     Coroutine,
     Iterable,
     Mapping,
@@ -28,11 +27,8 @@ from fleek.domain.job import PredictionId
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_date, read_errors
 from fleek.providers.replicate.schemas import Target
-from fleek.providers.replicate.wire import LARGE, NAME, read_id, read_prediction, read_time
+from fleek.providers.replicate.wire import LARGE, NAME, read_prediction, read_time
 
-MAX_LIST_PAGES: Final = 40
-MIN_MATCHES: Final = 2  # a page with fewer matching rows is a poor one
-MAX_POOR_PAGES: Final = 3  # so many poor pages in a row end the polling
 SEARCH_PAGES: Final = 60
 READS: Final = 8  # concurrent searches that read pages on their own; a page may be large
 MARGIN: Final = timedelta(seconds=30)  # around the time of the start
@@ -261,32 +257,6 @@ def prediction_of_row(row: Row, date: datetime | None) -> Prediction | None:
     if prediction is not None and row.get("status") == "succeeded" and "output" not in row:
         return replace(prediction, outcome=None)
     return prediction
-
-
-def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
-    rows = (row for row in page.rows if read_id(row) in ids)
-    return [found for row in rows if (found := prediction_of_row(row, page.date))]
-
-
-async def poll_list(
-    api: Api, prediction_ids: Collection[PredictionId]
-) -> dict[PredictionId, Prediction]:
-    """Read many predictions from the newest pages, as long as these contain enough of them.
-
-    Raises:
-        ProviderUnavailable: A page could not be read.
-    """
-    seen: dict[PredictionId, Prediction] = {}
-    ids, poor, read = set(prediction_ids), 0, 0
-    async with aclosing(pages(partial(read_page, api), {})) as following:
-        async for page in following:
-            matches = await asyncio.to_thread(_matches, page, ids)
-            fresh = {match.id: match for match in matches if match.id not in seen}
-            seen |= fresh
-            read, poor = read + 1, poor + 1 if len(fresh) < MIN_MATCHES else 0
-            if len(seen) == len(ids) or poor == MAX_POOR_PAGES or read == MAX_LIST_PAGES:
-                break
-    return seen
 
 
 def matches_input(given: Row, lost: LostPrediction) -> bool | None:
