@@ -292,6 +292,16 @@ async def test_predictions_that_the_list_does_not_have_are_polled_one_by_one(
     assert reads(emulator) - before == MAX_POOR_PAGES + PROBES + MAX_SINGLE_CALLS
 
 
+async def test_an_id_that_cannot_be_replicate_s_is_not_requested(
+    provider: ReplicateProvider, emulator: Emulator
+) -> None:
+    """It would be a part of an address."""
+    seen = await provider.poll([PredictionId(f"../account?{n}") for n in range(MAX_CALLS + 1)])
+
+    assert seen == {}
+    assert reads(emulator) == 1  # of the list
+
+
 @pytest.mark.usefixtures("_full_suite")
 async def test_a_failed_list_is_replaced_by_single_requests(
     provider: ReplicateProvider, emulator: Emulator, create: Create

@@ -150,7 +150,8 @@ async def poll_list(
     Raises:
         ProviderUnavailable: A page could not be read.
     """
-    missing, left = set(prediction_ids), MAX_LIST_PAGES
+    missing = {one for one in prediction_ids if read_id({"id": one}) is not None}
+    left = MAX_LIST_PAGES
     async with aclosing(_read_stretch(api, missing, {}, left)) as newest:
         async for found in newest:
             left -= 1
