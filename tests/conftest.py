@@ -77,6 +77,22 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # noqa: TID251 - pytest's
     shared = getattr(config, "workerinput", {}).get("services")
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
+    if shared is None:
+        config.pluginmanager.register(FailureNames(config))
+
+
+class FailureNames:
+    """Names each failed test at once: a run may be broken off before its summary."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._plugins = config.pluginmanager
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write the name, on a line of its own."""
+        terminal = self._plugins.get_plugin("terminalreporter")
+        if report.failed and terminal is not None:
+            terminal.write(f"\nfailed at {report.when}: {report.nodeid}\n", flush=True)
 
 
 @pytest.hookimpl(wrapper=True)
