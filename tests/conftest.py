@@ -6,11 +6,15 @@ It runs on SQLite, and where a test is marked with `services.both_databases`, on
 import gc
 import os
 import shutil
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import enumerate as threads_alive
+from threading import get_ident
+from traceback import format_stack
 from typing import Any, Final
 
 import hypothesis
@@ -79,6 +83,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
     if shared is None:
         config.pluginmanager.register(FailureNames(config))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the other threads were doing: one that draws from `random` fails Hypothesis."""
+    report = yield
+    others = {thread.ident: thread.name for thread in threads_alive()}
+    others.pop(get_ident(), None)
+    frames = sys._current_frames() if report.failed else {}
+    for ident, name in others.items():
+        if ident in frames:
+            stack = "".join(format_stack(frames[ident], limit=4))
+            report.sections.append((f"Thread {name}", stack))
+    return report
 
 
 class FailureNames:
