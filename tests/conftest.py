@@ -94,7 +94,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     frames = sys._current_frames() if report.failed else {}
     for ident, name in others.items():
         if ident in frames:
-            stack = "".join(format_stack(frames[ident], limit=4))
+            stack = "".join(format_stack(frames[ident], limit=-4))
             report.sections.append((f"Thread {name}", stack))
     return report
 

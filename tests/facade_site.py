@@ -226,9 +226,12 @@ def _certified(folder: Path) -> ssl.SSLContext:
     return context
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_site(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[Site]:
-    """Run one service for all tests of a process."""
+    """Run one service for the tests of a module.
+
+    Not longer: its worker draws from `random`, and Hypothesis fails tests while others draw from it.
+    """
     running = _Running(tmp_path_factory.mktemp("site"), schema)
     running.start()
     yield running.site.result(PATIENCE)
