@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,10 +19,10 @@ from fleek.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from fleek.domain.job import Job, JobId, Stage, Status
+from fleek.domain.job import Job, JobId, PredictionId, Stage, Status
 from fleek.engine import start as start_module
 from fleek.engine.admit import BUSY, IDLE, Admission
-from fleek.engine.provider_limits import TRIAL_SECONDS, PauseCache, TokenBucket
+from fleek.engine.provider_limits import BURST_SECONDS, TRIAL_SECONDS, PauseCache, TokenBucket
 from fleek.engine.runtime import Runtime
 from fleek.engine.start import intend, start
 from fleek.engine.submit import submit
@@ -42,6 +42,7 @@ from fleek.providers.base import (
     UNREACHABLE,
     Budget,
     Failed,
+    Prediction,
 )
 from fleek.store import jobs, provider_health
 
@@ -720,6 +721,58 @@ async def test_many_predictions_are_polled_together(
     assert together == 30
     assert len(provider.polled) == 30
     assert rt.metrics.budget.labels("placeholder", "calls")._value.get() < 0
+
+
+class CountingProvider(FakeProvider):
+    """A provider whose poll makes two calls, whatever it is asked for."""
+
+    poll_calls = 7  # of polls before
+
+    async def poll(self, ids: Sequence[PredictionId]) -> Mapping[PredictionId, Prediction]:
+        """Count the calls."""
+        self.poll_calls += 2
+        return await super().poll(ids)
+
+
+@pytest.fixture
+def counting() -> CountingProvider:
+    """Return such a provider, which may make twenty calls in a poll."""
+    provider = CountingProvider()
+    provider.budget = Budget(calls_per_minute=600, max_calls_per_poll=20)
+    return provider
+
+
+async def test_calls_that_a_poll_has_not_made_are_given_back(
+    rt: Runtime, counting: CountingProvider, clock: Clock
+) -> None:
+    """Else the next poll would wait for calls that nobody has made."""
+    rt = replace(rt, providers={"placeholder": counting})
+    await running(rt, counting, 30)
+    watch = a_watch(rt, clock)
+    await watch.turn()
+    clock.tick(seconds=1)
+
+    await watch.turn()
+
+    left = rt.metrics.budget.labels("placeholder", "calls")._value.get()
+    assert len(counting.polled) == 30
+    assert left == pytest.approx(BURST_SECONDS * 600 / 2 / (60 + BURST_SECONDS) - 2)
+
+
+async def test_calls_given_back_do_not_shorten_the_wait_that_a_provider_asks_for(
+    rt: Runtime, counting: CountingProvider, clock: Clock
+) -> None:
+    """What is given back does not fill what the provider's wait has emptied."""
+    rt = replace(rt, providers={"placeholder": counting})
+    await running(rt, counting, 30)
+    watch = a_watch(rt, clock)
+    await watch.turn()
+    clock.tick(seconds=1)
+    counting.poll_error = LIMITED
+
+    await watch.turn()
+
+    assert watch._calls["placeholder"].wait() > MINUTE
 
 
 async def test_rate_limited_polls_pause(rt: Runtime, provider: FakeProvider, clock: Clock) -> None:

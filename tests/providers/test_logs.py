@@ -16,7 +16,7 @@ from fleek.providers.base import Succeeded
 from fleek.providers.cog.wire import Wire
 from fleek.providers.http import Api, open_api
 from fleek.providers.logs import KEPT, LogFilter, TooLong, body_without_logs
-from fleek.providers.replicate.poller import MAX_CALLS, Poller, poll_list
+from fleek.providers.replicate.poller import MAX_CALLS, Poller, Reads, poll_list
 from fleek.providers.replicate.wire import LARGE
 from listening import listening
 from network import FakeNetwork, respond
@@ -116,7 +116,7 @@ async def test_endless_logs_do_not_hide_the_rest_of_a_list() -> None:
     rows = [{**ENDED, "id": f"p{n}", "logs": "x\n" * (LARGE // 3)} for n in range(3)]
     async with answering(json.dumps({"next": None, "results": rows}).encode()) as url:
         api = open_api(url)
-        listed = poll_list(api, [PredictionId(f"p{n}") for n in range(3)])
+        listed = poll_list(Reads(api), [PredictionId(f"p{n}") for n in range(3)])
         seen = [found async for found in listed]
         await api.close()
 

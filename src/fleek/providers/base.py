@@ -160,7 +160,9 @@ class Budget:
     calls_per_minute: float | None = None  # all others
     concurrency: int | None = None  # predictions that were started and have not ended
     max_calls_per_poll: int | None = None
-    """Maximum number of calls made by one `poll`, for any number of ids. None: always one call."""
+    """Maximum number of calls made by one `poll`, for any number of ids. None: always one call.
+
+    So many are charged when it begins; with `SupportsCallCount`, what it did not make is given back."""
 
 
 UNLIMITED: Final = Budget()
@@ -249,6 +251,16 @@ class SupportsBudget(Protocol):
     """A provider whose account has limits."""
 
     budget: Budget
+
+
+@runtime_checkable
+class SupportsCallCount(Protocol):
+    """A provider that counts the calls of its polls, which may be fewer than its budget allows for."""
+
+    @property
+    def poll_calls(self) -> int:
+        """How many calls all polls have made so far."""
+        ...
 
 
 @runtime_checkable
@@ -429,6 +441,7 @@ class SupportsServerTime(Protocol):
 CAPABILITIES: Final = (
     SupportsAccounts,
     SupportsBudget,
+    SupportsCallCount,
     SupportsFind,
     SupportsHistory,
     SupportsCallbacks,
@@ -460,3 +473,8 @@ def budget_of(provider: Provider) -> Budget:
 def time_at(provider: object) -> datetime | None:
     """Return the provider's time, or None if it is unknown."""
     return provider.time if supports(provider, SupportsServerTime) else None
+
+
+def poll_calls_of(provider: object) -> int | None:
+    """Return how many calls all polls of a provider have made so far; None: it does not count them."""
+    return provider.poll_calls if supports(provider, SupportsCallCount) else None

@@ -259,7 +259,7 @@ async def test_few_predictions_are_polled_one_by_one(
 
     await provider.poll(unknown)
 
-    assert reads(emulator) == MAX_CALLS
+    assert reads(emulator) == provider.poll_calls == MAX_CALLS
 
 
 @pytest.mark.usefixtures("_full_suite")
@@ -290,6 +290,7 @@ async def test_predictions_that_the_list_does_not_have_are_polled_one_by_one(
 
     assert seen == {}
     assert reads(emulator) - before == MAX_POOR_PAGES + PROBES + MAX_SINGLE_CALLS
+    assert provider.poll_calls == reads(emulator) - before
 
 
 async def test_an_id_that_cannot_be_replicate_s_is_not_requested(

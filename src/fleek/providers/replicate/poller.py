@@ -27,6 +27,26 @@ GONE_SECONDS: Final = 600.0  # of responses 404 only, until a prediction counts 
 GONE_KEPT: Final = 10_000
 
 
+class Reads:
+    """The requests that polls make, counted."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.made = 0
+
+    async def page(self, query: Mapping[str, str]) -> Page:
+        """Read one page of the list; raises as `read_page` does."""
+        self.made += 1
+        return await read_page(self._api, query)
+
+    async def single(
+        self, prediction_id: PredictionId
+    ) -> tuple[Prediction, datetime | None] | None:
+        """Read one prediction; as `read_single`."""
+        self.made += 1
+        return await read_single(self._api, prediction_id)
+
+
 class Poller:
     """Reads the state of predictions, and remembers the missing ones.
 
@@ -35,6 +55,7 @@ class Poller:
     """
 
     def __init__(self, api: Api, *, clock: Callable[[], float]) -> None:
+        self.reads = Reads(api)
         self._api = api
         self._clock = clock
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -52,7 +73,7 @@ class Poller:
         if len(ids) > MAX_CALLS:
             most = MAX_SINGLE_CALLS
             try:
-                async with aclosing(poll_list(self._api, ids)) as listed:
+                async with aclosing(poll_list(self.reads, ids)) as listed:
                     async for found in listed:
                         seen |= found
             except ProviderUnavailable as error:
@@ -91,11 +112,11 @@ class Poller:
     async def _read_one(self, prediction_id: PredictionId) -> Prediction | None:
         if read_id({"id": prediction_id}) is None:
             return None
-        prediction = await self.recall(prediction_id)
-        if prediction is None:
+        found = await self.reads.single(prediction_id)
+        if found is None:
             return self._missing_prediction(prediction_id)
         self._missing.pop(prediction_id, None)
-        return prediction
+        return found[0]
 
     def _missing_prediction(self, prediction_id: PredictionId) -> Prediction | None:
         if len(self._missing) >= GONE_KEPT:
@@ -139,7 +160,7 @@ def _matches(page: Page, ids: Collection[PredictionId]) -> list[Prediction]:
 
 
 async def poll_list(
-    api: Api, prediction_ids: Collection[PredictionId]
+    reads: Reads, prediction_ids: Collection[PredictionId]
 ) -> AsyncGenerator[Mapping[PredictionId, Prediction]]:
     """Yield what each page has of many predictions: the newest pages, then older ones.
 
@@ -152,28 +173,28 @@ async def poll_list(
     """
     missing = {one for one in prediction_ids if read_id({"id": one}) is not None}
     left = MAX_LIST_PAGES
-    async with aclosing(_read_stretch(api, missing, {}, left)) as newest:
+    async with aclosing(_read_stretch(reads, missing, {}, left)) as newest:
         async for found in newest:
             left -= 1
             yield found
     if left == 0 or len(missing) <= MAX_SINGLE_CALLS:
         return
-    probes = await _probe(api, random.sample(sorted(missing), PROBES))
+    probes = await _probe(reads, random.sample(sorted(missing), PROBES))
     missing -= {prediction.id for prediction, _ in probes}
     yield {prediction.id: prediction for prediction, _ in probes}
     if times := [created for _, created in probes if created is not None]:
         query = {"created_before": (max(times) + INSTANT).isoformat()}
-        async with aclosing(_read_stretch(api, missing, query, left)) as older:
+        async with aclosing(_read_stretch(reads, missing, query, left)) as older:
             async for found in older:
                 yield found
 
 
 async def _read_stretch(
-    api: Api, missing: set[PredictionId], query: Mapping[str, str], most: int
+    reads: Reads, missing: set[PredictionId], query: Mapping[str, str], most: int
 ) -> AsyncGenerator[Mapping[PredictionId, Prediction]]:
     """Yield the missing predictions of each page, and remove them, until few or none come."""
     poor = read = 0
-    async with aclosing(pages(partial(read_page, api), query)) as following:
+    async with aclosing(pages(reads.page, query)) as following:
         async for page in following:
             found = {one.id: one for one in await asyncio.to_thread(_matches, page, missing)}
             missing.difference_update(found)
@@ -184,10 +205,10 @@ async def _read_stretch(
 
 
 async def _probe(
-    api: Api, ids: Iterable[PredictionId]
+    reads: Reads, ids: Iterable[PredictionId]
 ) -> list[tuple[Prediction, datetime | None]]:
     """Read some predictions one by one; those that are unknown are left out."""
-    found = await asyncio.gather(*(read_single(api, one) for one in ids), return_exceptions=True)
+    found = await asyncio.gather(*(reads.single(one) for one in ids), return_exceptions=True)
     for error in found:
         if isinstance(error, BaseException) and not isinstance(error, ProviderUnavailable):
             raise error

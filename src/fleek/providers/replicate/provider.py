@@ -153,6 +153,11 @@ class ReplicateProvider:
         """
         return await self._poller.poll(ids)
 
+    @property
+    def poll_calls(self) -> int:
+        """How many requests all polls have made so far."""
+        return self._poller.reads.made
+
     async def recall(self, prediction_id: PredictionId) -> Prediction | None:
         """Return the current state of a prediction that has ended; None: the id is unknown.
 
