@@ -1,5 +1,6 @@
 """What one job asks of the database, of threads and of folders: each costs time, or a wait for the disk."""
 
+import asyncio
 import math
 import os
 from collections import Counter
@@ -26,6 +27,7 @@ from fleek.store.sqlite import Connection
 
 # Of a job alone; the loops of the coordinator are left out, whose statements many jobs share.
 STATEMENTS: Final = {"submit": 5, "start": 20, "collect": 6}
+CALLERS: Final = 40  # who submit at the same time
 TRANSACTIONS: Final = {"submit": 1, "start": 3, "collect": 1}
 
 
@@ -128,3 +130,28 @@ async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(
 
     assert job.status is Status.COMPLETED
     assert asked == {"visits": 3, "of SQLite": 5}
+
+
+async def test_submissions_of_many_callers_visit_the_thread_to_commit_alone(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a thread each row hands the interpreter over and back, and beside a busy worker waits for it."""
+    request = JobRequest(prompt="A cat")
+    await submit(rt, request)  # fills what the process remembers of tenants and models
+    visits = 0
+    original = Connection._execute
+
+    async def counted(connection: Connection, *arguments: Any, **options: Any) -> Any:
+        nonlocal visits
+        visits += 1
+        return await original(connection, *arguments, **options)
+
+    monkeypatch.setattr(Connection, "_execute", counted)
+
+    found: Counter[tuple[str, str]] = Counter()
+    with counting(rt.db, "submit", found):
+        accepted = await asyncio.gather(*(submit(rt, request) for _ in range(CALLERS)))
+
+    assert len({job.id for job in accepted}) == CALLERS
+    assert found["submit", "transactions"] == 1
+    assert visits == 1

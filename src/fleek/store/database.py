@@ -44,9 +44,12 @@ Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
 PATIENCE: Final = timedelta(seconds=10)
-IN_PLACE: Final = (
-    16  # items: with more, or longer statements, all requests would wait for a transaction
-)
+IN_PLACE: Final = 64
+"""Short items that are read or inserted at once on the event loop, in some ten milliseconds at most.
+
+In a thread each row hands the interpreter over and back: beside a busy worker, 32 submissions took
+14 ms there, and 4 in place. With more of them, all requests would wait for too long.
+"""
 
 
 class Database:
@@ -140,21 +143,24 @@ class Database:
         *,
         patience: timedelta | None = None,
         yields: bool = False,
-        short: bool = False,
+        most_in_place: int = 0,
     ) -> Result:
         """Run `write` for this item in a transaction that concurrent callers share.
 
         If the transaction fails over what an item holds, it is tried again in halves, so that a
         bad item fails only its own caller. `patience`: how long the item may wait for its turn;
         None: as long as it takes. `yields`: no request waits for it, so it lets those of requests by.
-        `short`: its statements find few rows by their keys, see `in_place`.
+        `most_in_place`: so many items at most are written on the event loop, see the function of this name;
+        their statements find few rows by their keys.
 
         Raises:
             Overloaded: Its turn did not come in time, or a lock was in the way: it is not written.
             WriteUnknown: It may be written.
         """
         shards = 1 if self.kind == "sqlite" else 2
-        group = self._group(write, self.write, short=short, shards=shards, requests=self._requests)
+        group = self._group(
+            write, self.write, most_in_place=most_in_place, shards=shards, requests=self._requests
+        )
         result: Result = await group.put(item, patience=patience, yields=yields)
         return result
 
@@ -165,14 +171,19 @@ class Database:
 
         `short`: its statements find few rows by their keys, see `in_place`.
         """
-        result: Result = await self._group(read, self.read, short=short, limit=128).put(item)
+        most = IN_PLACE if short else 0
+        result: Result = await self._group(read, self.read, most_in_place=most, limit=128).put(
+            item
+        )
         return result
 
     def _group(
-        self, act: GroupedWrite[Any, Any], begin: Begin, *, short: bool = False, **options: Any
+        self, act: GroupedWrite[Any, Any], begin: Begin, *, most_in_place: int, **options: Any
     ) -> Batcher[Any, Any]:
         if act not in self._groups:
-            flush = _short(act) if short and self.kind == "sqlite" else act
+            flush = (
+                _in_place(act, most_in_place) if most_in_place and self.kind == "sqlite" else act
+            )
             self._groups[act] = Batcher(begin, flush, **options)
         return self._groups[act]
 
@@ -262,11 +273,11 @@ async def reach(db: Database, *, unreachable_is_temporary: bool = False) -> None
         raise ConfigurationError(f"DATABASE_URL={db.address}: {driver_message(cause)}") from error
 
 
-def _short(write: GroupedWrite[Item, Result]) -> GroupedWrite[Item, Result]:
-    """Return what runs the statements of few items in place."""
+def _in_place(write: GroupedWrite[Item, Result], most: int) -> GroupedWrite[Item, Result]:
+    """Return what runs the statements of so many items in place."""
 
     async def act(tx: Transaction, items: Sequence[Item]) -> Sequence[Result | FleekError]:
-        with in_place(tx) if len(items) <= IN_PLACE else nullcontext():
+        with in_place(tx) if len(items) <= most else nullcontext():
             return await write(tx, items)
 
     return act

@@ -33,7 +33,7 @@ from fleek.domain.media import Media
 from fleek.store import inputs, reuse, rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted
-from fleek.store.database import Database, Transaction
+from fleek.store.database import IN_PLACE, Database, Transaction
 from fleek.store.event_stream import INSERT_EVENTS
 from fleek.store.idempotency import Claim, Earlier, claim, claim_order, find, release
 from fleek.store.limits import free_places
@@ -116,7 +116,9 @@ async def insert_job(
     """
     submission = _Submission(job, present, identity, max_live, reuse_since)
     try:
-        return await db.grouped_write(_insert_all, submission, patience=patience, short=True)
+        return await db.grouped_write(
+            _insert_all, submission, patience=patience, most_in_place=IN_PLACE
+        )
     except Overloaded:
         raise
     except DatabaseUnavailable as error:

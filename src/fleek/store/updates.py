@@ -43,6 +43,7 @@ from fleek.store.prepared import Query, Write
 from fleek.store.spend import Spend
 from fleek.store.tables import AttemptRow, JobInputRow, JobRow, MediaRow, TagRow
 
+STEPS_IN_PLACE: Final = 16  # each writes several rows: with more, readers would wait for them
 JOBS: Final = JobRow.__table__
 ATTEMPTS: Final = AttemptRow.__table__
 PREDICTION_ONCE: Final = frozenset(
@@ -226,7 +227,11 @@ async def apply(
     request = _Request(job_id, attempt_id, decide, present, start)
     try:
         applied: Any = await db.grouped_write(
-            _apply_all, request, patience=patience, yields=patience is None, short=True
+            _apply_all,
+            request,
+            patience=patience,
+            yields=patience is None,
+            most_in_place=STEPS_IN_PLACE,
         )
     except RowRefused as error:
         if error.constraint in PREDICTION_ONCE:
