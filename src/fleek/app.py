@@ -1,6 +1,6 @@
 """The web application on an open runtime."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from fastapi import FastAPI
@@ -10,43 +10,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute
 
 from fleek import __version__
-from fleek.api import (
-    batch_events,
-    batch_outputs,
-    batches,
-    bulk,
-    callbacks,
-    costs,
-    errors,
-    events,
-    flat,
-    health,
-    job_logs,
-    jobs,
-    keys,
-    lists,
-    media,
-    models,
-    pages,
-    queue,
-    stats,
-    system,
-    tenant_events,
-    tenants,
-    uploads,
-    webhooks,
-)
+from fleek.api import errors
 from fleek.api.access import RefusedKeys
 from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, WriteLimits
 from fleek.api.application import Application
 from fleek.api.deps import addresses
+from fleek.api.facades import lazy
 from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
-from fleek.api.facades.lazy import LazyFacade
 from fleek.api.facades.repeats import Repeats
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
+from fleek.api.lazy_routes import LazyRoutes
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.peers import Peers
@@ -90,40 +66,35 @@ UNTRACED: Final[TelemetryConfig] = {
     "auto_configure": False,
 }
 
-ROUTERS: Final = (  # the busiest first
-    *(
-        lists,
-        jobs,
-        bulk,
-        batches,
-        batch_events,
-        batch_outputs,
-        events,
-        tenant_events,
-        job_logs,
-        media,
-        flat,
-        callbacks,
-        models,
-        health,
-        uploads,
-        webhooks,
-        keys,
-        tenants,
-        costs,
-        queue,
-        stats,
-        system,
-        pages,
-    ),
-)
-
-FACADES: Final[Mapping[str, Sequence[str]]] = {
-    "replicate": ["replicate"],
-    "fal": ["fal", "fal-queue"],
-    "openai": ["openai"],
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "/api/v1/jobs": ("lists", "jobs", "bulk", "events", "job_logs", "media"),
+    "/api/v1/generate": ("jobs",),
+    "/api/v1/status": ("jobs",),
+    "/api/v1/batches": ("batches", "batch_events", "batch_outputs"),
+    "/api/v1/operations": ("bulk",),
+    "/api/v1/events": ("tenant_events",),
+    "/api/v1/download": ("media",),
+    "/media": ("media",),
+    "/generate": ("flat",),
+    "/status": ("flat",),
+    "/webhooks": ("callbacks",),
+    "/api/v1/models": ("models",),
+    **dict.fromkeys(("/health", "/health-check", "/livez", "/readyz"), ("health",)),
+    "/api/v1/uploads": ("uploads",),
+    "/api/v1/webhooks": ("webhooks",),
+    "/api/v1/keys": ("keys",),
+    "/api/v1/me": ("keys",),
+    "/api/v1/tenants": ("tenants",),
+    **dict.fromkeys(("/api/v1/estimate", "/api/v1/usage", "/api/v1/budgets"), ("costs",)),
+    "/api/v1/queue": ("queue",),
+    "/api/v1/stats": ("stats",),
+    **dict.fromkeys(("/", "/info", "/metrics"), ("system",)),
+    **dict.fromkeys(("/docs", "/redoc", "/openapi.json", "/static"), ("pages",)),
 }
-"""The first parts of the paths of each facade."""
+"""The modules of `fleek.api` by how the paths of their routes begin."""
+
+AT_START: Final = ("/api/v1/generate", "/generate")
+"""Beginnings of the routes that most requests are for: they are in a table."""
 
 ALLOWED: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"),
@@ -143,8 +114,9 @@ EXPOSED: Final = (
 
 def create_app(rt: Runtime) -> FastAPI:
     """Return the application. It does not close `rt`, which must stay open while it serves."""
-    facades = [LazyFacade(name, *parts, prepare=_prepare) for name, parts in FACADES.items()]
-    routes = _prepare(route for module in ROUTERS for route in module.router.routes)
+    ours = {begins: [f"fleek.api.{name}" for name in names] for begins, names in MODULES.items()}
+    api = LazyRoutes(ours, prepare=_prepare, documented=True)
+    facades = LazyRoutes(lazy.modules(), prepare=_prepare, documented=False)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limits = WriteLimits()
     app = Application(
@@ -158,7 +130,7 @@ def create_app(rt: Runtime) -> FastAPI:
         openapi_url=None,  # see fleek.api.pages
         telemetry=UNTRACED,
         redirect_slashes=False,  # a redirect would be made from the caller's Host header
-        routes=[*routes, *facades],
+        routes=[api, facades],
         middleware=[
             Middleware(RequestIdMiddleware, metrics=metrics.http, proxies=proxies),
             Middleware(HostOriginMiddleware, settings=rt.settings),
@@ -170,8 +142,8 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.metrics = metrics
     app.state.write_limits = limits
     app.state.proxies = proxies
-    forms = (form for facade in facades for form in facade.error_forms.items())
-    errors.install(app, dict(forms))
+    errors.install(app, lazy.error_forms())
+    api.load(app, *AT_START)
     return app
 
 

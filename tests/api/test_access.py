@@ -1,16 +1,15 @@
 """Access to routes: scopes, and which routes are open."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
-from fleek import app as application
-from fleek.api.facades.fal import facade
-from fleek.api.facades.lazy import LazyFacade, load_facades
+from fleek.api.lazy_routes import LazyRoutes, load_routes
 from fleek.api.routing import ScopedRoute, router
 from fleek.app import create_app
 from fleek.domain.access import ANONYMOUS, ANY_SCOPE, Caller, Required, Scope
@@ -27,6 +26,9 @@ OPEN = {
 proxy that hands a request to another route, which checks its key."""
 
 
+FACADE: Final = "fleek.api.facades.fal.facade"
+
+
 def scopes(app: FastAPI) -> Mapping[str, Required | None]:
     """Return the scope of each route."""
     return {
@@ -40,11 +42,11 @@ def scopes(app: FastAPI) -> Mapping[str, Required | None]:
 def test_only_these_routes_are_open(rt: Runtime) -> None:
     """All others declare a scope, and HEAD has the scope of GET."""
     app = create_app(rt)
-    load_facades(app)
+    load_routes(app)
 
     declared = scopes(app)
 
-    assert all(isinstance(route, ScopedRoute | LazyFacade) for route in app.routes)
+    assert all(isinstance(route, ScopedRoute | LazyRoutes) for route in app.routes)
     assert {name.split()[1] for name, scope in declared.items() if scope is None} == OPEN
     assert all(
         declared[f"HEAD {name.removeprefix('GET ')}"] is scope
@@ -53,26 +55,16 @@ def test_only_these_routes_are_open(rt: Runtime) -> None:
     )
 
 
-def test_a_route_without_a_scope_prevents_the_start(
-    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("module", ["fleek.api.jobs", "fleek.api.stats", FACADE])
+def test_a_route_without_a_scope_is_refused(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """Otherwise it would be open by mistake."""
-    forgotten = APIRouter(routes=[APIRoute("/forgotten", lambda: None)])
-    monkeypatch.setattr(application, "ROUTERS", [SimpleNamespace(router=forgotten)])
+    """Otherwise it would be open by mistake: one that is loaded at the start, later, of a facade."""
+    forgotten = SimpleNamespace(router=APIRouter(routes=[APIRoute("/forgotten", lambda: None)]))
+    monkeypatch.setattr(import_module(module), "ROUTES", [forgotten], raising=False)
 
     with pytest.raises(InternalError, match="forgotten"):
-        create_app(rt)
-
-
-def test_a_facade_s_route_without_a_scope_is_refused(
-    rt: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A facade is loaded later than the others."""
-    forgotten = APIRouter(routes=[APIRoute("/fal/forgotten", lambda: None)])
-    monkeypatch.setattr(facade, "ROUTES", [SimpleNamespace(router=forgotten)])
-
-    with pytest.raises(InternalError, match="forgotten"):
-        load_facades(create_app(rt))
+        load_routes(create_app(rt))
 
 
 def test_a_scope_must_be_declared() -> None:

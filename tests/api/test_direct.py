@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleek.api.application import Application, DirectRoutes, ErrorLayer
 from fleek.api.direct import DirectRoute
+from fleek.api.lazy_routes import load_routes
 from fleek.api.routing import Router, ScopedRoute
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime
@@ -43,10 +44,11 @@ def by_the_router(app: Application, method: str, path: str) -> tuple[Any, Any]:
 
 
 def test_the_table_finds_what_the_router_would_find(rt: Runtime) -> None:
-    """Whatever the router alone should find, the table leaves to it."""
+    """Whatever the router alone should find, the table leaves to it; it has what is loaded at the start."""
     app = create_app(rt)
     assert isinstance(app, Application)
     table = DirectRoutes(app.routes, app)
+    load_routes(app)
 
     found = {}
     for route in app.routes:

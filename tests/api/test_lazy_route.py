@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
-from fleek.api.facades.lazy import load_facades
 from fleek.api.lazy_route import LazyRoute
+from fleek.api.lazy_routes import load_routes
 from fleek.api.routing import ScopedRoute, answering_head, lenient_router
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime
@@ -58,7 +58,7 @@ async def test_only_a_route_that_is_used_is_built(method: str) -> None:
 def test_every_route_can_be_built(rt: Runtime) -> None:
     """A route that is declared wrongly fails here, not at its first request."""
     app = create_app(rt)
-    load_facades(app)
+    load_routes(app)
     routes = [route for route in app.routes if isinstance(route, ScopedRoute)]
 
     for route in routes:

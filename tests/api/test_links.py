@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx2
 from fastapi.routing import APIRoute
 
-from fleek.api.facades.lazy import load_facades
+from fleek.api.lazy_routes import load_routes
 from fleek.app import create_app
 from fleek.domain.job import Status
 from fleek.engine.runtime import Runtime
@@ -36,7 +36,7 @@ async def test_responses_contain_public_addresses_only(
     """On all routes, in headers and bodies, whatever the proxy sends."""
     settings = rt.settings.model_copy(update={"public_url": PUBLIC})
     app = create_app(replace(rt, settings=settings))
-    load_facades(app)
+    load_routes(app)
     done, failed, waiting = await complete(), await make(Status.FAILED), await make()
     names = {"job_id": done.id, "name": f"{done.id}.png", "provider": "x", "token": "x"}
     gets = [

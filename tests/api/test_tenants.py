@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from event_reader import EventReader
 from fakes import PNG
-from fleek.api.facades.lazy import load_facades
+from fleek.api.lazy_routes import load_routes
 from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope
@@ -238,7 +238,7 @@ def test_every_route_is_covered_here(rt: Runtime) -> None:
     List it in `BY_ID` or `OF_THE_CALLER` with a valid request, or in `SHARED`.
     """
     app = create_app(rt)
-    load_facades(app)
+    load_routes(app)
     routes = {
         f"{method} {WITHOUT_VERSION.sub('/replicate/v1/', route.path)}"
         for route in app.routes

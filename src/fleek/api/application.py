@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.deps import JOB_ID
 from fleek.api.direct import DirectRoute
+from fleek.api.lazy_routes import load_documented
 
 ID_LENGTH: Final = 36
 OF_JOB: Final = "{job_id}"
@@ -45,6 +46,11 @@ class Application(FastAPI):
             return
         scope["app"] = self
         await self.middleware_stack(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of the API, with routes that no request has asked for yet."""
+        load_documented(self)
+        return super().openapi()
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the layers around the routes."""

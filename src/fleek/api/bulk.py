@@ -23,8 +23,8 @@ from fleek.domain.errors import (
 from fleek.domain.job import JobId
 from fleek.engine.bulk import accept
 from fleek.engine.runtime import Runtime
-from fleek.schemas import JobFilterFields
 from fleek.schemas.base import Schema
+from fleek.schemas.filter import JobFilterFields
 from fleek.store import bulk
 from fleek.store.bulk import BulkAction, BulkOperation, OperationId
 

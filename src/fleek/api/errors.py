@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from fleek.api import suggestions
+from fleek.api.lazy_routes import load_documented
 from fleek.domain.errors import (
     BudgetExceeded,
     CallbackRejected,
@@ -257,6 +258,7 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 
 
 def _route(request: Request) -> suggestions.Suggestion | None:
+    load_documented(request.app)
     routes = (route for route in request.app.routes if isinstance(route, APIRoute))
     documented = (route.path_format for route in routes if route.include_in_schema)
     return suggestions.for_path(request.url.path, documented)

@@ -14,9 +14,16 @@ from fleek.api.routing import router as strict_router
 from fleek.domain.access import Scope
 from fleek.domain.errors import DatabaseUnavailable, FieldError, InvalidInput
 from fleek.domain.job import JobId
-from fleek.schemas import JobFilterFields, JobOrderFields, JobRead
+from fleek.schemas import JobRead
 from fleek.schemas.base import Schema
-from fleek.schemas.filter import Bool, Statuses, read_cursor, write_cursor
+from fleek.schemas.filter import (
+    Bool,
+    JobFilterFields,
+    JobOrderFields,
+    Statuses,
+    read_cursor,
+    write_cursor,
+)
 from fleek.store import listing
 
 MAX_OFFSET: Final = 10_000

@@ -249,7 +249,8 @@ def knowing_words(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
     plain = [route.path for route in known if not route.param_convertors]
     for route in known:
         if route.param_convertors:
-            route.words = frozenset(path for path in plain if route.path_regex.match(path))
+            near = (path for path in plain if path.startswith(route.beginning))
+            route.words = frozenset(path for path in near if route.path_regex.match(path))
     return ours
 
 

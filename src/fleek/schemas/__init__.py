@@ -4,7 +4,6 @@ Source: the contract in ``docs/reference/api.md``.
 """
 
 from fleek.schemas.create import JobCreate, JobPatch
-from fleek.schemas.filter import JobFilterFields, JobOrderFields
 from fleek.schemas.read import (
     Addresses,
     FlatJob,
@@ -28,9 +27,7 @@ __all__ = [
     "FlatJob",
     "JobCancelled",
     "JobCreate",
-    "JobFilterFields",
     "JobLinks",
-    "JobOrderFields",
     "JobPatch",
     "JobRead",
     "JobRoute",

@@ -5,7 +5,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from fleek.app import FACADES, create_app
+from fleek.api.facades.lazy import FACADES
+from fleek.app import create_app
 from fleek.engine.runtime import Runtime
 
 PARTS = [part for parts in FACADES.values() for part in parts]

@@ -1,0 +1,89 @@
+"""Routes whose modules are imported by the first request to one of their paths.
+
+A process serves few parts of the API, and most installations no facade. Together with what they import,
+those that a first submission does not need take a tenth of the start.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+VERSIONED: Final = "/api/v1/"
+
+Prepare = Callable[[Iterable[BaseRoute]], list[BaseRoute]]
+
+
+def beginning(path: str) -> str:
+    """Return what says which modules a path belongs to: its first part, below `/api/v1/` with the next."""
+    if path.startswith(VERSIONED):
+        return VERSIONED + path[len(VERSIONED) :].partition("/")[0]
+    return "/" + path[1:].partition("/")[0]
+
+
+class LazyRoutes(BaseRoute):
+    """Stands before routes, and puts those of a module behind itself once one is asked for."""
+
+    def __init__(
+        self, modules: Mapping[str, Sequence[str]], *, prepare: Prepare, documented: bool
+    ) -> None:
+        """`modules`: their names by the `beginning` of their paths, those of one in the order of its routes.
+
+        `prepare` checks and completes the routes; `documented`: the description of the API has them.
+        """
+        self._waiting = dict(modules)
+        self._prepare = prepare
+        self._routes: dict[str, list[BaseRoute]] = {
+            name: [] for names in modules.values() for name in names
+        }
+        self._imported: set[str] = set()
+        self._placed = 0
+        self.documented: Final = documented
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Load the routes that the path may mean; the router tries them next."""
+        begins = beginning(scope["path"])
+        if begins in self._waiting:
+            self.load(scope["app"], begins)
+        return Match.NONE, {}
+
+    def load(self, app: FastAPI, *beginnings: str) -> None:
+        """Put the routes of these beginnings behind this one; loaded ones keep the order of modules."""
+        wanted = {name for each in beginnings for name in self._waiting.pop(each, ())}
+        new = wanted - self._imported
+        if not new:
+            return
+        self._routes |= {name: routes_of(name) for name in new}
+        self._imported |= new
+        routes = self._prepare(route for loaded in self._routes.values() for route in loaded)
+        behind = app.router.routes.index(self) + 1
+        app.router.routes[behind : behind + self._placed] = routes
+        self._placed = len(routes)
+
+    def load_all(self, app: FastAPI) -> None:
+        """Load what is not loaded yet."""
+        self.load(app, *self._waiting)
+
+
+def routes_of(module: str) -> list[BaseRoute]:
+    """Import a module that has a `router`, or several such modules as `ROUTES`, and return its routes."""
+    imported = import_module(module)
+    parts = getattr(imported, "ROUTES", (imported,))
+    return [route for part in parts for route in part.router.routes]
+
+
+def load_documented(app: FastAPI) -> None:
+    """Load all routes that the description of the API has."""
+    for route in list(app.routes):
+        if isinstance(route, LazyRoutes) and route.documented:
+            route.load_all(app)
+
+
+def load_routes(app: FastAPI) -> None:
+    """Load all routes, for whoever looks at all of them."""
+    for route in list(app.routes):
+        if isinstance(route, LazyRoutes):
+            route.load_all(app)
