@@ -408,6 +408,7 @@ async def test_foreign_events_are_not_streamed(
             async with EventReader(
                 service.port, PATH, Authorization=them.headers["authorization"]
             ) as stream:
+                await stream.until("hello")
                 await submit(rt, JobRequest(prompt=PROMPT))
                 last = (await stream.until("job.created"))[-1].id
         async with EventReader(service.port, PATH, last=last, **headers) as stream:

@@ -1,6 +1,6 @@
 """Routes that declare their scope and read requests strictly.
 
-The application does not start with a route that declares no scope. Whatever a strict route does not
+A route that declares no scope is not served. Whatever a strict route does not
 know is refused, never ignored: an ignored parameter hides a typing error, and an ignored
 ``Idempotency-Key`` pays twice.
 """
