@@ -168,14 +168,14 @@ async def test_limits_of_accounts_add_up(rt: Runtime, clock: Clock) -> None:
     )
     limiter = RateLimiter(rt, clock=clock.steady)
     due: Any = [await submit(rt, a_request(str(n))) for n in range(4)]
-    await limiter.refresh()
+    await limiter.refresh(rt.db)
     clock.tick(seconds=1)
 
     both_open = [limiter.allows(job) for job in due]
     a.starts = [LIMITED]
     await started(rt)
     clock.tick(seconds=1)
-    await limiter.refresh()
+    await limiter.refresh(rt.db)
     clock.tick(seconds=0.5)
     one_open = [limiter.allows(job) for job in due]
 

@@ -15,6 +15,7 @@ from sqlalchemy import event
 
 from fakes import Clock, FakeProvider, Recording
 from fleek.domain.job import Job, JobRequest, Stage, Status
+from fleek.engine.admit import Admission
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.collect import collect
 from fleek.engine.runtime import Runtime
@@ -101,6 +102,35 @@ async def test_the_end_of_a_prediction_is_written_without_a_read(
     written = 7  # BEGIN, the locks of job and attempt, their updates, the charge, the event
     assert (await jobs.get_any_tenant(rt.db, job.id)).stage is Stage.COLLECTING
     assert counts == {("watch", "statements"): discover + written, ("watch", "transactions"): 1}
+
+
+async def test_a_turn_of_admission_reads_on_one_connection(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load there are as many turns as jobs; only the search for due jobs visits a thread, once per provider."""
+    taken: Counter[str] = Counter()
+    execute = Connection._execute
+
+    async def visit(*arguments: Any, **options: Any) -> Any:
+        taken["visits"] += 1
+        return await execute(*arguments, **options)
+
+    def checkout(*_arguments: Any) -> None:
+        taken["connections"] += 1
+
+    dispatcher: Any = Recording(slots=1)
+    await rt.lease.beat()
+    admission = Admission(replace(rt, dispatcher=dispatcher))
+    await submit(rt, JobRequest(prompt="A cat"))
+    await admission.turn()  # opens the connection
+    await submit(rt, JobRequest(prompt="A cat"))
+    monkeypatch.setattr(Connection, "_execute", visit)
+    event.listen(rt.db._reader.sync_engine, "checkout", checkout)
+
+    await admission.turn()
+
+    event.remove(rt.db._reader.sync_engine, "checkout", checkout)
+    assert taken == {"connections": 1, "visits": len(rt.providers)}
 
 
 async def test_a_job_visits_few_threads_and_removes_no_file_that_is_gone(

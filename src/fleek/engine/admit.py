@@ -11,6 +11,7 @@ from fleek.engine.provider_limits import Clock
 from fleek.engine.runtime import Runtime
 from fleek.engine.throttle import RateLimiter
 from fleek.store import limits, queue, workers
+from fleek.store.database import Reads
 from fleek.store.queue import Due
 
 OUTSTANDING_PER_SLOT: Final = 4  # dispatched ids that no worker has claimed yet
@@ -31,7 +32,9 @@ class TenantLimiter:
         self.refused = False  # whether a job was refused since `count_free`
         self.awaited = False  # whether one was that may start once others have ended
 
-    async def count_free(self, due: Mapping[JobId, Due], dispatched: Iterable[JobId]) -> None:
+    async def count_free(
+        self, db: Reads, due: Mapping[JobId, Due], dispatched: Iterable[JobId]
+    ) -> None:
         """Count how many more jobs of each tenant may run; call it after reading due jobs.
 
         `dispatched`: ids that no worker has claimed yet. A job that is claimed in between counts twice
@@ -40,7 +43,7 @@ class TenantLimiter:
         self.refused = self.awaited = False
         tenants = {job.tenant_id for job in due.values()} | self.busy
         default = self._rt.settings.max_running
-        running = await limits.count_running(self._rt.db, tenants, default=default)
+        running = await limits.count_running(db, tenants, default=default)
         self._free = {name: found.most - found.jobs for name, found in running.items()}
         self._disabled = frozenset(name for name, found in running.items() if not found.most)
         self.busy = frozenset(name for name, free in self._free.items() if free < 1)
@@ -75,21 +78,22 @@ class Admission:
     async def turn(self) -> timedelta:
         """Dispatch due starts and collects; returns the time until the next turn."""
         rt, now = self._rt, self._rt.now()
-        running = await workers.running(rt.db)
-        slots = sum(worker.slots for worker in running)
-        most = OUTSTANDING_PER_SLOT * slots
-        due = await self._due(now, limit=most + 1)
-        dispatched = await self._starts.send(
+        async with rt.db.reads() as db:
+            running = await workers.running(db)
+            slots = sum(worker.slots for worker in running)
+            most, few = OUTSTANDING_PER_SLOT * slots, max(slots // RECOLLECTS, 1)
+            due = await self._due(db, now, limit=most + 1)
+            again = await queue.uncollected(db, now=now, limit=few + 1, postponed=True)
+            ready = await queue.uncollected(db, now=now, limit=most + 1, postponed=False)
+        # At once: what `conclude` dispatches between the two would be forgotten, and sent again.
+        dispatched = await self._collects.send(rt, ready, most=most, running=running)
+        dispatched += await self._starts.send(
             rt,
             _run_times(due),
             most=most,
             running=running,
             may=lambda job_id: self._allows(due[job_id]),
         )
-        ready = await queue.uncollected(rt.db, now=now, limit=most + 1, postponed=False)
-        dispatched += await self._collects.send(rt, ready, most=most, running=running)
-        few = max(slots // RECOLLECTS, 1)
-        again = await queue.uncollected(rt.db, now=now, limit=few + 1, postponed=True)
         dispatched += await self._recollects.send(rt, again, most=few, running=running)
         refused = self._limiter.refused or self._tenants.refused
         if dispatched or (len(due) > most and not refused):
@@ -109,11 +113,11 @@ class Admission:
         self._tenants.take(job)
         return True
 
-    async def _due(self, now: datetime, *, limit: int) -> dict[JobId, Due]:
+    async def _due(self, db: Reads, now: datetime, *, limit: int) -> dict[JobId, Due]:
         """Return due jobs of providers that are not paused, in the order of dispatch."""
-        await self._limiter.refresh()
+        await self._limiter.refresh(db)
         jobs = await queue.due(
-            self._rt.db,
+            db,
             providers=self._limiter.providers,
             without=self._limiter.without,
             now=now,
@@ -123,8 +127,8 @@ class Admission:
         )
         due = {job.job_id: job for job in jobs}
         self._starts.note(_run_times(due))
-        await self._limiter.count_free(due[job_id] for job_id in self._starts.outstanding)
-        await self._tenants.count_free(due, self._starts.outstanding)
+        await self._limiter.count_free(db, (due[job_id] for job_id in self._starts.outstanding))
+        await self._tenants.count_free(db, due, self._starts.outstanding)
         return due
 
 

@@ -26,6 +26,7 @@ from fleek.engine.provider_limits import (
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import OPERATOR_ACTION_CODES, RATE_LIMITED, UNREACHABLE, budget_of
 from fleek.store import attempts, provider_health, queue_pauses
+from fleek.store.database import Reads
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth
 from fleek.store.queue import Due
 from fleek.store.queue_pauses import EVERY
@@ -52,10 +53,11 @@ def circuit_pause(failures: int) -> timedelta | None:
     return min(SHORTEST_PAUSE * (1 << min(failures - OPENS_AFTER, 10)), LONGEST_PAUSE)
 
 
-async def refresh_pauses(rt: Runtime) -> None:
+async def refresh_pauses(rt: Runtime, reads: Reads | None = None) -> None:
     """Read the provider health that other processes have recorded, and operators' pauses."""
-    impaired = await provider_health.impaired(rt.db, now=rt.now())
-    rt.pauses.replace_all(impaired, await queue_pauses.read(rt.db))
+    db = reads or rt.db
+    impaired = await provider_health.impaired(db, now=rt.now())
+    rt.pauses.replace_all(impaired, await queue_pauses.read(db))
     summarize_pauses(rt)
 
 
@@ -185,10 +187,10 @@ class RateLimiter:
         self.providers: list[str] = []  # not paused
         self.without: set[tuple[str, ModelName]] = set()  # paused models
 
-    async def refresh(self) -> None:
+    async def refresh(self, db: Reads) -> None:
         """Read which accounts and models are paused now."""
         rt = self._rt
-        await refresh_pauses(rt)
+        await refresh_pauses(rt, db)
         now, impaired = rt.now(), rt.pauses.all()
         closed = [
             health for health in impaired if health.paused(now) or self._is_tried(health, now)
@@ -208,7 +210,7 @@ class RateLimiter:
         self._out_of_tokens.clear()
         self.refused = False
 
-    async def count_free(self, dispatched: Iterable[Due]) -> None:
+    async def count_free(self, db: Reads, dispatched: Iterable[Due]) -> None:
         """Count how many more predictions each provider may run; call it after reading due jobs.
 
         `dispatched`: jobs that no worker has claimed yet. A job that is claimed in between counts
@@ -219,7 +221,7 @@ class RateLimiter:
             most = _concurrency(self._rt, name)
             if most is not None:
                 starting = sum(job.provider == name for job in unclaimed)
-                self._free[name] = most - starting - await attempts.in_flight(self._rt.db, name)
+                self._free[name] = most - starting - await attempts.in_flight(db, name)
 
     def allows(self, job: Due) -> bool:
         """Whether this job may be started; if so, its token and its place are taken."""

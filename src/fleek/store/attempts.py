@@ -12,7 +12,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
 from fleek.store import rows
-from fleek.store.database import Database, Transaction
+from fleek.store.database import Database, Reads, Transaction
 from fleek.store.prepared import Query
 from fleek.store.tables import BOUND, OWED, UNSETTLED, AttemptRow, Instant, JobRow, WorkerRow
 from fleek.store.updates import ATTEMPTS, IDS
@@ -187,7 +187,7 @@ async def _attempts(db: Database, statement: Select[Any]) -> list[Attempt]:
         return [rows.ATTEMPT.read(row) for row in (await tx.execute(statement)).mappings()]
 
 
-async def in_flight(db: Database, provider: str) -> int:
+async def in_flight(db: Reads, provider: str) -> int:
     """Return how many of a provider's predictions run, or may run for all that is known."""
     name = AttemptRow.provider.concat("")  # no range of an index: the other holds all the past
     statement = union_all(

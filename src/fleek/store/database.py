@@ -1,10 +1,10 @@
 """The open database: transactions, reads, grouped reads and writes."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL
@@ -50,6 +50,28 @@ IN_PLACE: Final = 64
 In a thread each row hands the interpreter over and back: beside a busy worker, 32 submissions took
 14 ms there, and 4 in place. With more of them, all requests would wait for too long.
 """
+
+
+class Reads(Protocol):
+    """Where reads are made: the database, or one connection for several, see `Database.reads`."""
+
+    def read(self, *, short: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Give a connection; see `Database.read`."""
+        ...
+
+
+class _Lent:
+    """A connection for reads that follow each other."""
+
+    def __init__(self, tx: Transaction, *, kind: str) -> None:
+        self._tx = tx
+        self._kind = kind
+
+    @asynccontextmanager
+    async def read(self, *, short: bool = False) -> AsyncIterator[Transaction]:
+        """Give the connection."""
+        with in_place(self._tx) if short and self._kind == "sqlite" else nullcontext():
+            yield self._tx
 
 
 class Database:
@@ -102,10 +124,19 @@ class Database:
         Raises:
             DatabaseUnavailable: It cannot be reached.
         """
+        async with self.reads() as reads, reads.read(short=short) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def reads(self) -> AsyncIterator[Reads]:
+        """Open one connection for reads that follow each other; raises as `read` does.
+
+        To lend one and to take it back takes as long as a short read. Nothing else may be waited for
+        meanwhile: there are few.
+        """
         with translated():
             async with lent(self._reader) as tx:
-                with in_place(tx) if short and self.kind == "sqlite" else nullcontext():
-                    yield tx
+                yield _Lent(tx, kind=self.kind)
 
     @asynccontextmanager
     async def lasting_write(self) -> AsyncIterator[Transaction]:

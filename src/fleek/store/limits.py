@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, func, select, text
 
 from fleek.domain.job import TERMINAL, Status
 from fleek.store import rows, tenants
-from fleek.store.database import Database, Transaction
+from fleek.store.database import Reads, Transaction
 from fleek.store.prepared import Query
 from fleek.store.tables import JobRow
 
@@ -112,7 +112,7 @@ class Running:
 
 
 async def count_running(
-    db: Database, tenant_ids: Collection[str], *, default: int | None
+    db: Reads, tenant_ids: Collection[str], *, default: int | None
 ) -> dict[str, Running]:
     """Return how many jobs of those tenants run that have a limit: for a preview, without any lock.
 
@@ -120,10 +120,11 @@ async def count_running(
     """
     if not tenant_ids:
         return {}
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         limits = await _running_limits(tx, dict.fromkeys(tenant_ids, default))
-        if not limits:
-            return {}
+    if not limits:
+        return {}
+    async with db.read() as tx:
         found = await tx.execute(COUNT_ALL_RUNNING, {"tenants": rows.padded(sorted(limits))})
         numbers = {tenant_id: int(number) for tenant_id, number in found}
     return {name: Running(numbers.get(name, 0), most) for name, most in limits.items()}

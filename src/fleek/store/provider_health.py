@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
-from fleek.store.database import Database
+from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query
 from fleek.store.tables import Instant, ProviderHealthRow
 
@@ -77,7 +77,7 @@ class ProviderHealth:
         return self.paused_until is not None and not self.paused(now) and self.failures > 0
 
 
-async def impaired(db: Database, *, now: datetime) -> list[ProviderHealth]:
+async def impaired(db: Reads, *, now: datetime) -> list[ProviderHealth]:
     """Return the accounts and models with recent failures."""
     async with db.read(short=True) as tx:
         found = await IMPAIRED.dicts(tx, now=now, since=now - FORGOTTEN)

@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 
 from fleek.domain.job import JobId, ModelName
-from fleek.store.database import Database, Transaction
+from fleek.store.database import Database, Reads, Transaction
 from fleek.store.prepared import Query
 from fleek.store.rows import padded
 from fleek.store.tables import ROUTED, JobRow
@@ -143,7 +143,7 @@ NEXT_ROUTED: Final = Query[Any](
 
 
 async def due(
-    db: Database,
+    db: Reads,
     *,
     providers: Iterable[str],
     now: datetime,
@@ -208,14 +208,14 @@ def _in_turns(jobs: Iterable[Due]) -> list[Due]:
 
 
 async def uncollected(
-    db: Database, *, now: datetime, limit: int, postponed: bool
+    db: Reads, *, now: datetime, limit: int, postponed: bool
 ) -> dict[JobId, datetime]:
     """Return jobs that wait to be collected and are due, with their time, longest due first.
 
     Either those that were `postponed`, or those that are tried for the first time.
     """
     statement = POSTPONED if postponed else UNCOLLECTED
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:  # hundreds of rows at most, of two columns
         found = await statement.rows(tx, now=now, most=limit)
         return {JobId(job_id): run_at for job_id, run_at in found}
 
@@ -243,7 +243,7 @@ async def postponed(db: Database) -> Mapping[str, int]:
 
 async def next_run(db: Database, *, providers: Iterable[str], now: datetime) -> datetime | None:
     """Return when the next pending job of these providers becomes due, or None."""
-    async with db.read() as tx:
+    async with db.read(short=True) as tx:
         return await first_run(tx, FIRST_LATER, providers, now=now)
 
 

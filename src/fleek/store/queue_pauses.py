@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete, select, text
 
 from fleek.domain.audit import AuditEntry
 from fleek.store.audit import record
-from fleek.store.database import Database
+from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query
 from fleek.store.tables import Instant, QueuePauseRow
 
@@ -49,7 +49,7 @@ PAUSES: Final = Query[Any](
 )
 
 
-async def read(db: Database) -> Sequence[QueuePause]:
+async def read(db: Reads) -> Sequence[QueuePause]:
     """Return all pauses, the longest first."""
     async with db.read(short=True) as tx:
         return [QueuePause(*row) for row in await PAUSES.rows(tx)]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, and_, bindparam, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
-from fleek.store.database import Database
+from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query
 from fleek.store.tables import JobRow, RoleRow, WorkerRow
 
@@ -125,7 +125,7 @@ async def alive(db: Database, *, since: datetime) -> list[Worker]:
     return [worker for worker in await running(db) if worker.heartbeat_at >= since]
 
 
-async def running(db: Database) -> list[Worker]:
+async def running(db: Reads) -> list[Worker]:
     """Return workers that have not ended, the oldest first."""
     async with db.read(short=True) as tx:
         return [Worker(**row) for row in await RUNNING.dicts(tx)]
