@@ -159,6 +159,7 @@ def _on_signals(
     server: uvicorn.Server, stop: asyncio.Event, force: asyncio.Event, begin: Callable[[], None]
 ) -> None:
     def on_signal() -> None:
+        """Stop, answering what is under way; at the second signal without that."""
         begin()
         if stop.is_set():
             server.force_exit = True

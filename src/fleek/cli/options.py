@@ -145,6 +145,7 @@ def command(app: typer.Typer, name: str, **groups: Group) -> Callable[[Command],
     """
 
     def register(function: Command) -> Command:
+        """Register the function, with the options of the groups in its signature."""
         taken = {
             group: inspect.signature(make, eval_str=True).parameters
             for group, make in groups.items()

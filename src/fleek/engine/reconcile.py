@@ -336,6 +336,7 @@ async def abandon(rt: Runtime, provider: str) -> tuple[int, int]:
 
 async def _abandon(rt: Runtime, attempt_id: AttemptId, job_id: JobId) -> bool:
     def decide(job: Job, current: Attempt | None) -> Update:
+        """Close the attempt as lost, and fail its job unless that has gone on or ended."""
         if current is None or current.verdict is not None:
             return Update()
         lost = close_attempt(current, Verdict.LOST, ABANDONED)

@@ -347,6 +347,7 @@ async def record_unknown(rt: Runtime, attempt: Attempt, error: OutcomeUnknown) -
     reason = JobError(code=error.code, message=str(error))
 
     def decide(job: Job, current: Attempt | None) -> Update:
+        """Note it on the attempt, and on the job unless that has gone on or ended."""
         if not is_unbound(current):
             return Update()
         unknown = replace(current, error=reason)

@@ -73,6 +73,7 @@ def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEng
     connector = postgres.Connector(url, command_seconds=limit)
 
     def connect() -> Any:
+        """Connect, once more if a pooler was found that the first way does not suit."""
         dbapi = writer.dialect.loaded_dbapi
         while True:
             try:

@@ -204,6 +204,7 @@ def _encoder(take: Take, encoders: Sequence[Convert | None]) -> Encode:
     steps = [(number, each) for number, each in enumerate(encoders) if each is not None]
 
     def encode(item: Any) -> Sequence[Any]:
+        """Return the parameters of an item, as the driver takes them."""
         row = [*take(item)]
         for number, convert in steps:
             value = row[number]

@@ -121,6 +121,7 @@ def _end_with_parent() -> None:
         return
 
     def watch() -> None:
+        """End this process when its parent has gone, by force if it must."""
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(
