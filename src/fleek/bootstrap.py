@@ -24,6 +24,7 @@ from fleek.engine.provenance import Signer
 from fleek.engine.provider_limits import CancelRequests
 from fleek.engine.runtime import Runtime
 from fleek.engine.signing import SecretBox
+from fleek.engine.thumbnails import Thumbnails
 from fleek.outbound.addresses import AllowedHost, Policy
 from fleek.outbound.client import Client
 from fleek.providers.base import Provider, provider_misfits
@@ -92,11 +93,13 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         if isinstance(adapters.dispatcher, Measured):
             metrics.show(adapters.dispatcher.figures)
         capacity, cancels, keys = StorageCapacity(adapters.storage), CancelRequests(), KeyCache()
+        thumbnails = Thumbnails()
         webhooks, inputs = Client(webhook_policy(settings)), Client(input_policy(settings))
         moderator = _moderator(settings, stack)
         for client in (webhooks, inputs):
             stack.push_async_callback(client.close)
-        stack.push_async_callback(capacity.close)
+        for part in (capacity, thumbnails):
+            stack.push_async_callback(part.close)
         stack.push_async_callback(keys.tasks.finish, seconds=LAST_USES_SECONDS)
         stack.push_async_callback(cancels.tasks.finish, seconds=LAST_CANCELS_SECONDS)
         yield Runtime(
@@ -119,6 +122,7 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
             keys=keys,
             metrics=metrics,
             cancels=cancels,
+            thumbnails=thumbnails,
             lease=_lease(settings, db, clock),
         )
 

@@ -127,6 +127,7 @@ async def _serve(
             ended = await asyncio.gather(*tasks, return_exceptions=True)
             if timekeeper is not None:
                 timekeeper.cancel()
+                await asyncio.wait([timekeeper])
         for result in ended:
             if isinstance(result, BaseException):
                 raise result

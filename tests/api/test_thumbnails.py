@@ -18,6 +18,7 @@ from PIL import Image
 
 from fleek.domain.job import Job
 from fleek.domain.media import Key, original_key, thumbnail_key
+from fleek.engine import thumbnails
 from fleek.engine.orphan_files import OrphanSearch
 from fleek.engine.purge import Retention
 from fleek.engine.runtime import Runtime
@@ -253,3 +254,29 @@ async def test_a_worker_makes_none_if_the_setting_says_so(rt: Runtime, complete:
     calm.thumbnails.announce(calm, view.media)
 
     assert await calm.thumbnails.make_next(calm) > timedelta(0)
+
+
+async def test_one_that_is_being_made_ends_with_the_service(
+    rt: Runtime, complete: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would write to a database that is closed, and leave its files behind."""
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def run(*_: Any, **__: Any) -> Any:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(thumbnails, "run_program", run)
+    job = await complete((picture(64, 64), "image/png", "png"))
+    view = await jobs.get(rt.db, job.id, tenant_id="default")
+    asking = asyncio.create_task(rt.thumbnails.read(rt, view.media[0], 320))
+    await begun.wait()
+
+    await rt.thumbnails.close()
+
+    assert ended.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

@@ -1,6 +1,7 @@
 """Connection pools: what all pools of a process share, and what happens at the end."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from importlib import import_module
@@ -13,6 +14,7 @@ from sqlalchemy import Executable, literal, select, text
 
 from backing_services import both_databases
 from fleek import store
+from fleek.store import database
 from fleek.store.database import Database, open_database
 from fleek.store.pools import STATEMENTS
 from fleek.store.prepared import Query, Write
@@ -86,10 +88,11 @@ def is_open(connection: Any) -> bool:
 
 @both_databases
 @pytest.mark.parametrize("kind", ["read", "write"])
-async def test_a_connection_in_use_at_the_end_is_closed_when_it_returns(
-    database_url: str, kind: str
+async def test_a_connection_that_stays_in_use_at_the_end_is_closed_when_it_returns(
+    database_url: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody else would close it: the tasks of a service may end after its database."""
+    monkeypatch.setattr(database, "RETURN_SECONDS", 0.0)
 
     async def opened(db: Database) -> tuple[AsyncExitStack, Any]:
         stack = AsyncExitStack()
@@ -106,6 +109,31 @@ async def test_a_connection_in_use_at_the_end_is_closed_when_it_returns(
     assert was_open
     assert not is_open(opened_before)
     assert not is_open(opened_after)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_the_end_waits_for_a_connection_in_use(tmp_path: Path, kind: str) -> None:
+    """So that SQLite has closed the file properly when the process ends: no log is beside it."""
+    lent, may_return = asyncio.Event(), asyncio.Event()
+
+    async def use(db: Database) -> None:
+        async with db.read() if kind == "read" else db.write() as tx:
+            await tx.execute(text("SELECT 1"))
+            lent.set()
+            await may_return.wait()
+
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as db:
+        async with db.write() as tx:
+            await tx.execute(text("CREATE TABLE facts (fact TEXT)"))
+        using = asyncio.create_task(use(db))
+        await lent.wait()
+        closing = asyncio.create_task(db.close())
+        asyncio.get_running_loop().call_later(0.05, may_return.set)
+        await closing
+        files = await asyncio.to_thread(os.listdir, tmp_path)
+        await using
+
+    assert files == ["a.db"]
 
 
 def test_every_statement_is_compiled_once() -> None:

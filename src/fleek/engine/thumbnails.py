@@ -78,6 +78,13 @@ class Thumbnails:
         await self._made(rt, media)
         return await _stored(rt, media, size)
 
+    async def close(self) -> None:
+        """Stop what is being made."""
+        making = [*self._making.values()]
+        for task in making:
+            task.cancel()
+        await asyncio.gather(*making, return_exceptions=True)
+
     async def _made(self, rt: "Runtime", media: Media) -> None:
         """Make both sizes, once however many ask for them at a time."""
         if media.key in self._impossible or len(self._making) >= MAX_WAITING:

@@ -1,7 +1,8 @@
 """The open database: transactions, reads, grouped reads and writes."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -44,6 +45,7 @@ Result = TypeVar("Result")
 GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result | FleekError]]]
 
 PATIENCE: Final = timedelta(seconds=10)
+RETURN_SECONDS: Final = 2.0  # at the end, for connections in use
 IN_PLACE: Final = 64
 """Short items that are read or inserted at once on the event loop, in some ten milliseconds at most.
 
@@ -87,6 +89,7 @@ class Database:
         self.kind = writer.dialect.name  # "sqlite" or "postgresql"
         self.file = Path(str(url.database)) if self.kind == "sqlite" else None
         self._closed = False
+        self._back = asyncio.Event()
         for engine in (writer, reader):
             event.listen(engine.sync_engine, "checkin", self._returned)
 
@@ -250,14 +253,28 @@ class Database:
         return found
 
     async def close(self) -> None:
-        """Finish what was handed in, then close all connections; those in use when they return."""
+        """Finish what was handed in, then close all connections.
+
+        Those in use are waited for; one that does not return in time is closed when it does. A process that
+        ended before would leave SQLite's log beside the file, for its next start to read.
+        """
         for group in list(self._groups.values()):  # late callers may begin others meanwhile
             await group.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RETURN_SECONDS):
+                await self._all_returned()
         self._closed = True
         await self._writer.dispose()
         await self._reader.dispose()
 
+    async def _all_returned(self) -> None:
+        pools: Any = [self._writer.pool, self._reader.pool]
+        while any(pool.checkedout() for pool in pools):
+            self._back.clear()
+            await self._back.wait()
+
     def _returned(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        self._back.set()
         if self._closed:
             record.close()  # no pool closes it any more
 
