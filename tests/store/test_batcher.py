@@ -15,7 +15,19 @@ from fleek.domain.errors import (
     Overloaded,
     WriteUnknown,
 )
-from fleek.store.batcher import FEW, RECENT_SECONDS, SHARE, Batcher, Requests, arrived_at
+from fleek.store.batcher import (
+    FEW,
+    FULL,
+    LATELY_SECONDS,
+    MANY,
+    PACE_SECONDS,
+    RECENT_SECONDS,
+    SHARE,
+    Batcher,
+    Pace,
+    Requests,
+    arrived_at,
+)
 
 
 @asynccontextmanager
@@ -395,3 +407,62 @@ async def test_items_behind_a_lock_are_refused_together() -> None:
 
     assert [type(answer) for answer in answers] == [Overloaded, Overloaded, int]
     assert batches == [[1], [3]]
+
+
+class Resting(Pace):
+    """Lets transactions wait until told otherwise, and says when one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = 0.001
+        self.asked = asyncio.Event()
+
+    def rest(self) -> float:
+        """Return the seconds to wait."""
+        self.asked.set()
+        return self.seconds
+
+
+async def test_a_transaction_with_few_steps_waits_for_others() -> None:
+    """Each step of a busy worker comes alone, and each commit costs as much as two steps."""
+    recorder, pace = Recorder(), Resting()
+    group = Batcher(at_once, recorder.flush, pace=pace)
+    first = asyncio.create_task(group.put(1, yields=True))
+    await pace.asked.wait()
+    second = asyncio.create_task(group.put(2, yields=True))
+    await asyncio.sleep(0)
+
+    pace.seconds = 0
+    await asyncio.gather(first, second)
+
+    assert recorder.batches == [[1, 2]]
+
+
+async def test_requests_and_enough_steps_wait_for_no_others() -> None:
+    """A caller waits, or nothing is gained."""
+    recorder, pace = Recorder(), Resting()
+    group = Batcher(at_once, recorder.flush, pace=pace)
+
+    await asyncio.gather(*(group.put(200 + n, yields=True) for n in range(FULL)))
+    step = asyncio.create_task(group.put(100, yields=True))
+    await pace.asked.wait()
+    await group.put(101)
+    await step
+
+    assert recorder.batches == [[*range(200, 200 + FULL)], [100, 101]]
+
+
+def test_steps_of_few_jobs_rest_for_no_others() -> None:
+    """Only while there are many is a commit shared by waiting for a moment."""
+    now = 0.0
+    pace = Pace(lambda: now)
+    rests = []
+
+    for steps in (1, MANY - 2, 1, 1):
+        pace.note(steps)
+        rests.append(pace.rest())
+        now += PACE_SECONDS / 4
+    now += LATELY_SECONDS
+    rests.append(pace.rest())
+
+    assert rests == pytest.approx([0, 0, PACE_SECONDS, PACE_SECONDS, 0])
