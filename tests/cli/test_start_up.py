@@ -30,10 +30,11 @@ NOT_TO_SERVE: Final = {
     *("fleek.client", "fleek.doctor", "fleek.emulator", "fleek.mcp_server"),
     *("fleek.api.facades.fal", "fleek.api.facades.openai", "fleek.api.facades.replicate"),
     *("fleek.providers.replicate", "fleek.storage.s3", "sqlalchemy.dialects.postgresql"),
+    *("sqlalchemy.ext.asyncio", "sqlalchemy.orm"),
     *("fleek.api.batches", "fleek.api.lists", "fleek.api.pages", "fleek.api.webhooks"),
     "pydantic.v1.main",
 }
-MOST_TO_SERVE: Final = 1030
+MOST_TO_SERVE: Final = 985
 TO_COMPLETE: Final = {"COMP_WORDS": "fleek ge", "COMP_CWORD": "1"}
 
 

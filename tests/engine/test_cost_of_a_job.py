@@ -43,9 +43,9 @@ def counting(db: Database, step: str, found: Counter[tuple[str, str]]) -> Genera
         found[step, "transactions"] += 1
 
     listening = [
-        (db._writer.sync_engine, "before_cursor_execute", statement),
-        (db._reader.sync_engine, "before_cursor_execute", statement),
-        (db._writer.sync_engine, "commit", commit),
+        (db._writer, "before_cursor_execute", statement),
+        (db._reader, "before_cursor_execute", statement),
+        (db._writer, "commit", commit),
     ]
     for listener in listening:
         event.listen(*listener)
@@ -125,11 +125,11 @@ async def test_a_turn_of_admission_reads_on_one_connection(
     await admission.turn()  # opens the connection
     await submit(rt, JobRequest(prompt="A cat"))
     monkeypatch.setattr(Connection, "_execute", visit)
-    event.listen(rt.db._reader.sync_engine, "checkout", checkout)
+    event.listen(rt.db._reader, "checkout", checkout)
 
     await admission.turn()
 
-    event.remove(rt.db._reader.sync_engine, "checkout", checkout)
+    event.remove(rt.db._reader, "checkout", checkout)
     assert taken == {"connections": 1, "visits": len(rt.providers)}
 
 

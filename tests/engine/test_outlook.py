@@ -137,9 +137,9 @@ async def test_a_quiet_service_asks_one_statement_for_all_loops(rt: Runtime) -> 
         asked.append(statement)
 
     look = Outlook(rt)
-    event.listen(rt.db._reader.sync_engine, "before_cursor_execute", note)
+    event.listen(rt.db._reader, "before_cursor_execute", note)
     waits = {await look.turn() for _ in range(3)}
-    event.remove(rt.db._reader.sync_engine, "before_cursor_execute", note)
+    event.remove(rt.db._reader, "before_cursor_execute", note)
 
     assert (len(asked), waits) == (3, {PACE})
     assert {look.rest(topic, SECOND) for topic in KINDS} == {QUIET}

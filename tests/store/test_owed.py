@@ -47,7 +47,7 @@ def counted(db: Database) -> Iterator[list[str]]:
     def listen(*args: Any) -> None:
         statements.append(args[2])
 
-    engine = db._writer.sync_engine
+    engine = db._writer
     event.listen(engine, "before_cursor_execute", listen)
     yield statements
     event.remove(engine, "before_cursor_execute", listen)

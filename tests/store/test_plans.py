@@ -764,7 +764,7 @@ def counted_steps(db: Database) -> Iterator[int]:
         def tick() -> None:
             next(steps)
 
-        for pool in (db._reader.sync_engine, db._writer.sync_engine):
+        for pool in (db._reader, db._writer):
             event.listen(pool, "connect", count)
     return steps
 
@@ -778,7 +778,7 @@ def captured(db: Database) -> Iterator[list[tuple[str, Any]]]:
         found.setdefault(statement, values[0] if many else values)
 
     statements: list[tuple[str, Any]] = []
-    pools = (db._reader.sync_engine, db._writer.sync_engine)
+    pools = (db._reader, db._writer)
     for pool in pools:
         event.listen(pool, "before_cursor_execute", capture)
     yield statements

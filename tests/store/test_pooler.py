@@ -84,7 +84,7 @@ async def test_a_reader_who_goes_away_costs_no_connection(pooled_url: str) -> No
     connected: list[object] = []
     async with open_database(pooled_url) as db:
         await migrate(db)
-        pool = db._reader.sync_engine
+        pool = db._reader
         event.listen(pool, "connect", lambda *new: connected.append(new))
         for _ in range(3):
             has_read, returned = asyncio.Event(), asyncio.Event()

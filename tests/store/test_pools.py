@@ -97,7 +97,7 @@ async def test_a_connection_that_stays_in_use_at_the_end_is_closed_when_it_retur
     async def opened(db: Database) -> tuple[AsyncExitStack, Any]:
         stack = AsyncExitStack()
         tx = await stack.enter_async_context(db.read() if kind == "read" else db.write())
-        return stack, (await tx.get_raw_connection()).driver_connection
+        return stack, tx.sync_connection.connection.driver_connection
 
     async with open_database(database_url) as db:
         early, opened_before = await opened(db)

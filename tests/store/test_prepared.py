@@ -48,7 +48,7 @@ def heard(db: Database) -> Iterator[list[tuple[str, bool]]]:
     def listen(_: Any, __: Any, statement: str, ___: Any, ____: Any, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy calls it so
         found.append((statement.split(maxsplit=1)[0], many))
 
-    engine = db._writer.sync_engine
+    engine = db._writer
     event.listen(engine, "before_cursor_execute", listen)
     yield found
     event.remove(engine, "before_cursor_execute", listen)
@@ -179,8 +179,8 @@ async def test_a_caller_who_goes_away_leaves_no_connection_that_is_in_use(
     async with db.read() as tx:
         assert await COUNT_TENANTS.rows(tx, ids=["a", "c"]) == []
         assert await ONE_TENANT.scalar(tx, id="a") == "a"
-    assert db._reader.sync_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of such pools
-    assert db._writer.sync_engine.pool.checkedout() == 0  # type: ignore[attr-defined] # likewise
+    assert db._reader.pool.checkedout() == 0  # type: ignore[attr-defined] # of such pools
+    assert db._writer.pool.checkedout() == 0  # type: ignore[attr-defined] # likewise
 
 
 async def test_a_statement_of_another_schema_is_prepared_again(db: Database) -> None:

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from sqlalchemy import event, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import greenlet_spawn
 
 from fleek import failpoints
 from fleek.domain.errors import (
@@ -22,6 +22,7 @@ from fleek.domain.errors import (
 )
 from fleek.store.address import database_url
 from fleek.store.batcher import Batcher, Begin, Requests
+from fleek.store.connections import AsyncConnection
 from fleek.store.errors import (
     check_descriptors,
     driver_message,
@@ -79,7 +80,7 @@ class _Lent:
 class Database:
     """Opens transactions, and lets concurrent callers share one."""
 
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, *, url: URL) -> None:
+    def __init__(self, writer: Engine, reader: Engine, *, url: URL) -> None:
         self.address = url.render_as_string()  # as configured, the password left out
         self._url = url
         self._writer = writer
@@ -91,7 +92,7 @@ class Database:
         self._closed = False
         self._back = asyncio.Event()
         for engine in (writer, reader):
-            event.listen(engine.sync_engine, "checkin", self._returned)
+            event.listen(engine, "checkin", self._returned)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Transaction]:
@@ -264,8 +265,8 @@ class Database:
             async with asyncio.timeout(RETURN_SECONDS):
                 await self._all_returned()
         self._closed = True
-        await self._writer.dispose()
-        await self._reader.dispose()
+        await greenlet_spawn(self._writer.dispose)
+        await greenlet_spawn(self._reader.dispose)
 
     async def _all_returned(self) -> None:
         pools: Any = [self._writer.pool, self._reader.pool]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fleek.store.connections import AsyncConnection
 from fleek.store.sqlite import Connection as SqliteConnection
 
 Row = Sequence[Any]
@@ -30,7 +30,6 @@ async def fetch(tx: AsyncConnection, sql: str, values: Sequence[Any]) -> Sequenc
         DBAPIError: The database refuses, as from `tx.execute`.
     """
     connection = tx.sync_connection
-    assert connection is not None
     adapted: Any = connection.connection.dbapi_connection
     tell(connection, sql, values)
     try:
@@ -51,7 +50,6 @@ async def execute_many(tx: AsyncConnection, sql: str, values: Sequence[Sequence[
         DBAPIError: The database refuses, as from `tx.execute`.
     """
     connection = tx.sync_connection
-    assert connection is not None
     adapted: Any = connection.connection.dbapi_connection
     tell(connection, sql, values, many=True)
     try:

@@ -12,10 +12,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import LRUCache, await_only
 
 from fleek import strict
@@ -43,9 +42,7 @@ class Statements(LRUCache[tuple[Any, ...], Any]):
 STATEMENTS: Final = Statements(500)  # as many as SQLAlchemy keeps for each engine
 
 
-def make_pools(
-    url: URL, patience: timedelta, *, lasting: bool = False
-) -> tuple[AsyncEngine, AsyncEngine]:
+def make_pools(url: URL, patience: timedelta, *, lasting: bool = False) -> tuple[Engine, Engine]:
     """Return the pools for writers and for readers; nothing is connected yet.
 
     `patience` is how long to wait for a connection, or on SQLite for another writer; `lasting`:
@@ -54,7 +51,7 @@ def make_pools(
     if url.drivername.startswith("sqlite"):
         writer, reader = _sqlite(url, patience)
         if not lasting:
-            event.listen(writer.sync_engine, "connect", _undo_in_memory)
+            event.listen(writer, "connect", _undo_in_memory)
     else:
         writer, reader = _postgres(url, patience, lasting=lasting)
     _renew_when_spoilt(writer, reader)
@@ -66,7 +63,7 @@ def sqlite_is_safe() -> bool:
     return sqlite3.sqlite_version_info >= SAFE_SQLITE
 
 
-def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEngine, AsyncEngine]:
+def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[Engine, Engine]:
     from fleek.store import postgres  # noqa: PLC0415 - an extra
 
     limit = postgres.LONG_SECONDS if lasting else postgres.COMMAND_SECONDS
@@ -98,13 +95,13 @@ def _postgres(url: URL, patience: timedelta, *, lasting: bool) -> tuple[AsyncEng
     )  # a free connection is waited for as long as a new one
     writer_timeout = max(patience.total_seconds(), seconds)
     reader_timeout = max(_read_patience(patience), seconds)
-    writer = create_async_engine(bare, pool_timeout=writer_timeout, **options)
-    reader = create_async_engine(bare, pool_timeout=reader_timeout, **options)
-    event.listen(reader.sync_engine, "connect", connected)
+    writer: Engine = create_engine(bare, pool_timeout=writer_timeout, **options)
+    reader = create_engine(bare, pool_timeout=reader_timeout, **options)
+    event.listen(reader, "connect", connected)
     return writer, reader
 
 
-def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
+def _sqlite(url: URL, patience: timedelta) -> tuple[Engine, Engine]:
     def open_file() -> sqlite3.Connection:
         return sqlite3.connect(
             str(url.database),
@@ -112,20 +109,23 @@ def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
             check_same_thread=False,  # two threads use it, one after the other: see `in_place`
         )
 
-    async def connect() -> Connection:
+    async def opened() -> Connection:
         return await Connection(open_file).opened()
 
+    def connect() -> Any:
+        return writer.dialect.loaded_dbapi.connect(async_creator_fn=opened)
+
     options: dict[str, Any] = {
-        "async_creator": connect,
+        "creator": connect,
         "max_overflow": 0,
         "json_serializer": _to_json,
         "json_deserializer": _from_json,
         "execution_options": {"compiled_cache": STATEMENTS},
     }
-    writer = create_async_engine(
+    writer: Engine = create_engine(
         url, pool_size=1, pool_timeout=patience.total_seconds(), **options
     )
-    reader = create_async_engine(
+    reader = create_engine(
         url,
         pool_size=READERS,
         pool_timeout=_read_patience(patience),
@@ -133,9 +133,9 @@ def _sqlite(url: URL, patience: timedelta) -> tuple[AsyncEngine, AsyncEngine]:
         pool_reset_on_return=None,
         **options,
     )
-    event.listen(writer.sync_engine, "connect", _writer_connected)
-    event.listen(writer.sync_engine, "begin", _begin_immediate)
-    event.listen(reader.sync_engine, "connect", _reader_connected)
+    event.listen(writer, "connect", _writer_connected)
+    event.listen(writer, "begin", _begin_immediate)
+    event.listen(reader, "connect", _reader_connected)
     return writer, reader
 
 
@@ -143,7 +143,7 @@ def _read_patience(patience: timedelta) -> float:
     return min(patience, READ_PATIENCE).total_seconds()
 
 
-def _renew_when_spoilt(*engines: AsyncEngine) -> None:
+def _renew_when_spoilt(*engines: Engine) -> None:
     """Replace every connection once one has failed in a way that the others will fail, too.
 
     A server that has become a replica, a file that has been replaced or made read-only: what is
@@ -165,9 +165,9 @@ def _renew_when_spoilt(*engines: AsyncEngine) -> None:
             raise DisconnectionError("connected before another connection was found broken")
 
     for engine in engines:
-        event.listen(engine.sync_engine, "handle_error", failed)
-        event.listen(engine.sync_engine, "connect", connected)
-        event.listen(engine.sync_engine, "checkout", lent)
+        event.listen(engine, "handle_error", failed)
+        event.listen(engine, "connect", connected)
+        event.listen(engine, "checkout", lent)
 
 
 def _to_json(value: Any) -> str:

@@ -183,9 +183,7 @@ class Write:
 
 
 def _dialect(tx: Transaction) -> Dialect:
-    connection = tx.sync_connection
-    assert connection is not None
-    return connection.dialect
+    return tx.dialect
 
 
 def _processors(compiled: Any, state: ExpandedState) -> Mapping[str, Convert]:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, Self
 
 import aiosqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fleek.store.connections import AsyncConnection
 
 Row = tuple[Any, ...]
 Work = Callable[[sqlite3.Connection], Any]
@@ -186,7 +187,6 @@ def in_place(tx: AsyncConnection) -> Generator[None]:
     a statement waits for nothing but pages that are not in memory; nor does a read, which needs no lock
     but in rare moments: then it goes on in the thread.
     """
-    assert tx.sync_connection is not None
     connection = tx.sync_connection.connection.driver_connection
     assert isinstance(connection, Connection)
     with connection.in_place():

@@ -9,17 +9,18 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.util import greenlet_spawn
+
+from fleek.store.connections import AsyncConnection
 
 
 @asynccontextmanager
-async def begun(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+async def begun(engine: Engine) -> AsyncGenerator[AsyncConnection]:
     """Open a transaction; it commits at the end, and rolls back on an error."""
     connection: Connection = await greenlet_spawn(_begin, engine)
     try:
-        yield AsyncConnection(engine, connection)
+        yield AsyncConnection(connection)
     except BaseException as error:
         await _finish(_end, connection, error)
         raise
@@ -27,11 +28,11 @@ async def begun(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
 
 
 @asynccontextmanager
-async def lent(engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+async def lent(engine: Engine) -> AsyncGenerator[AsyncConnection]:
     """Lend a connection."""
-    connection: Connection = await greenlet_spawn(engine.sync_engine.connect)
+    connection: Connection = await greenlet_spawn(engine.connect)
     try:
-        yield AsyncConnection(engine, connection)
+        yield AsyncConnection(connection)
     except BaseException:
         await _finish(connection.close)
         raise
@@ -49,8 +50,8 @@ def _has_begun(connection: Connection) -> bool:
     return not connection.dialect.detect_autocommit_setting(adapted)
 
 
-def _begin(engine: AsyncEngine) -> Connection:
-    connection = engine.sync_engine.connect()
+def _begin(engine: Engine) -> Connection:
+    connection = engine.connect()
     try:
         connection.begin().__enter__()
     except BaseException:
