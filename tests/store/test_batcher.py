@@ -19,9 +19,11 @@ from fleek.store.batcher import (
     FEW,
     FULL,
     LATELY_SECONDS,
+    LONGEST_REST_SECONDS,
     MANY,
     PACE_SECONDS,
     RECENT_SECONDS,
+    REST_SECONDS,
     SHARE,
     Batcher,
     Pace,
@@ -130,6 +132,49 @@ async def test_steps_share_a_flush_again_when_the_requests_have_ended() -> None:
     await asyncio.gather(*(group.put(100 + n, yields=True) for n in range(2 * FEW)))
 
     assert recorder.batches == [[1], [*range(100, 100 + 2 * FEW)]]
+
+
+def test_the_more_requests_come_the_longer_steps_rest() -> None:
+    """A few need nothing; a crowd has most of the process, and jobs go on beside it."""
+    now = 0.0
+    requests = Requests(lambda: now)
+    alone = requests.rest()
+    requests.come()
+    one = requests.rest()
+    for _ in range(1000):
+        requests.come()
+    crowd = requests.rest()
+    now += RECENT_SECONDS
+    requests.note()  # the answer of a late one
+    waning = requests.rest()
+    now += 20 * RECENT_SECONDS
+    ended = requests.rest()
+
+    assert alone == 0
+    assert one == REST_SECONDS
+    assert crowd == LONGEST_REST_SECONDS
+    assert REST_SECONDS < waning < LONGEST_REST_SECONDS
+    assert ended < REST_SECONDS
+
+
+async def test_steps_rest_until_a_request_takes_them_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While they rest, nothing but a request has a transaction; its own is not delayed by them."""
+    recorder, requests = Recorder(), Requests()
+    group = Batcher(at_once, recorder.flush, requests=requests)
+    monkeypatch.setattr(requests, "rest", lambda: 3600.0)
+    await group.put(100, yields=True)  # nothing has been written before it
+    step = asyncio.create_task(group.put(101, yields=True))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    resting = list(recorder.batches)
+
+    await group.put(1)
+
+    assert resting == [[100]]
+    assert await step == 202
+    assert recorder.batches == [[100], [101, 1]]
 
 
 async def test_neither_steps_nor_requests_wait_for_ever() -> None:

@@ -7,17 +7,20 @@ back: a batch is made up only when its transaction is open.
 Steps of jobs yield to requests. There may be a hundred at once, and one transaction for all of them
 occupies the writer of SQLite, and the event loop, several times as long as all submissions of a
 moment do, which wait for it. So while requests write, few steps share a transaction, and between
-two of these is one of requests. Neither waits for ever, as transactions take their turns in order.
+two of these is one of requests. While many requests come, steps rest in between, as what a job does
+beside its steps keeps the process from requests, too: without the rest, callers get two thirds of the
+answers. Neither waits for ever, as rests are short, and transactions take their turns in order.
 
 While there are many steps, they do not come together by themselves: each follows an answer of a host or
 a file of its own. So a transaction with few of them begins a little later than the one before (`Pace`).
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from itertools import islice
@@ -41,8 +44,12 @@ SHORTEST_WAIT: Final = 0.2  # seconds, for the item of a request that has waited
 UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a batch to be confirmed
 
 RECENT_SECONDS: Final = 0.5  # since the latest write of a request: more of them may be under way
-FEW: Final = 8  # steps in one transaction meanwhile; fewer cost much more each
+FEW: Final = 16  # steps in one transaction meanwhile; fewer cost much more each
 SHARE: Final = 8  # or one in so many of those that wait, so that no backlog outlasts light traffic
+REST_SECONDS: Final = (
+    0.0002  # from the begin of such a transaction to the next, per recent request
+)
+LONGEST_REST_SECONDS: Final = 0.08  # as many requests come as the process can answer
 
 PACE_SECONDS: Final = (
     0.02  # from the begin of a transaction with steps to that of the next small one
@@ -56,19 +63,34 @@ arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
 
 
 class Requests:
-    """Whether requests write now; one for all batchers whose transactions may delay each other."""
+    """How many requests write now; one for all batchers whose transactions may delay each other."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._latest = float("-inf")
+        self._number = 0.0  # of those until then; the older, the less each counts
+
+    def come(self) -> None:
+        """Take note of an item of a request that comes."""
+        self.note()
+        self._number += 1
 
     def note(self) -> None:
-        """Take note of an item of a request, when it comes and when it is answered."""
-        self._latest = self._clock()
+        """Take note of an item of a request, when it is answered."""
+        now = self._clock()
+        self._number *= math.exp((self._latest - now) / RECENT_SECONDS)
+        self._latest = now
 
     def recent(self) -> bool:
         """Whether there was one lately."""
         return self._clock() - self._latest < RECENT_SECONDS
+
+    def rest(self) -> float:
+        """Return for how many seconds steps rest after the begin of a transaction with some."""
+        since = self._clock() - self._latest
+        return min(
+            REST_SECONDS * self._number * math.exp(-since / RECENT_SECONDS), LONGEST_REST_SECONDS
+        )
 
 
 class Pace:
@@ -93,9 +115,12 @@ class Pace:
         now = self._clock()
         while self._begun and now - self._begun[0][0] > LATELY_SECONDS:
             self._begun.popleft()
-        if sum(steps for _, steps in self._begun) < MANY:
-            return 0
-        return max(self._begun[-1][0] + PACE_SECONDS - now, 0)
+        few = sum(steps for _, steps in self._begun) < MANY
+        return 0 if few else self.left(PACE_SECONDS)
+
+    def left(self, seconds: float) -> float:
+        """Return how much is left of so many seconds since the latest transaction began."""
+        return max(self._begun[-1][0] + seconds - self._clock(), 0) if self._begun else 0
 
 
 class Batcher(Generic[Item, Result]):
@@ -129,6 +154,7 @@ class Batcher(Generic[Item, Result]):
         self._yielding: set[asyncio.Future[Result]] = set()  # of those that wait
         self._hasty: set[asyncio.Future[Result]] = set()  # of those that have a patience
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = asyncio.Event()  # a request's item has come
 
     async def put(
         self, item: Item, *, patience: timedelta | None = None, yields: bool = False
@@ -148,7 +174,8 @@ class Batcher(Generic[Item, Result]):
         if yields:
             self._yielding.add(future)
         else:
-            self._requests.note()
+            self._requests.come()
+            self._asked.set()
         self._wake()
         try:
             return await self._answered(future, patience)
@@ -206,17 +233,28 @@ class Batcher(Generic[Item, Result]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                await asyncio.sleep(self._rest())  # callers who are about to come go with this one
+                await self._pause(self._rest())
+                await asyncio.sleep(0)  # callers who are about to come go with this one
                 if self._waiting and not self._rest():  # else the other lane has taken all
                     await self._answer({})
         finally:
             self._idle += 1
 
     def _rest(self) -> float:
-        """Return the seconds for which steps wait for others: unless a request waits, or they are enough."""
+        """Return the seconds for which steps wait here: for others, and for requests; if one waits, none."""
         steps = len(self._yielding)
-        full = FEW if self._requests.recent() else FULL
-        return self._pace.rest() if 0 < steps == len(self._waiting) < full else 0
+        if not 0 < steps == len(self._waiting):
+            return 0
+        rest = self._pace.left(self._requests.rest())
+        return rest if steps >= FULL else max(rest, self._pace.rest())
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for so long, or until a request's item comes."""
+        if seconds:
+            self._asked.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._asked.wait()
 
     def _take(self) -> dict[asyncio.Future[Result], Item]:
         chosen = self._without_most() if self._requests.recent() else iter(self._waiting)
