@@ -1,4 +1,4 @@
-"""The web page in a real browser: Debian's Chromium, driven by Playwright, and the service as a process.
+"""The web page in a real browser: the Chromium of the system, driven by Playwright, and the service as a process.
 
 Every page is watched: an error on its console, a report of its policy, or a request to another origin
 fails the test that has opened it.
