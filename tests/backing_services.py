@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from uuid import uuid4
@@ -271,6 +272,14 @@ def apart(run: Callable[..., T], *arguments: Any) -> T:
     """Call something with its own event loop in a thread, apart from the caller's loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run, *arguments).result()
+
+
+@cache
+def migrated_sqlite() -> bytes:
+    """Return the file of an empty SQLite database with the latest schema: migrations take most of a start."""
+    with tempfile.TemporaryDirectory() as folder:
+        apart(upgrade, f"sqlite:///{folder}/fleek.db")
+        return (Path(folder) / "fleek.db").read_bytes()
 
 
 async def _execute(url: str, statement: str) -> None:

@@ -23,14 +23,13 @@ import structlog
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 
-from backing_services import SLOW_LOCKS, Postgres, Services, apart
+from backing_services import SLOW_LOCKS, Postgres, Services, migrated_sqlite
 from default_settings import defaults
 from fakes import Clock, FakeProvider
 from fleek.bootstrap import open_runtime
 from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
-from fleek.store.migrate import upgrade
 from longest_first import longest_first
 from sampled import beyond_sample
 
@@ -234,7 +233,7 @@ def own_postgres(_full_suite: None, services: Services) -> Iterator[Postgres]:
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an empty SQLite database with the latest schema, to be copied."""
     path = tmp_path_factory.mktemp("migrated") / "fleek.db"
-    apart(upgrade, f"sqlite:///{path}")
+    path.write_bytes(migrated_sqlite())
     return path
 
 

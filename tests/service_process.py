@@ -19,16 +19,18 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
 
 import process_template
-from backing_services import MIGRATED, Postgres, apart, free_port
+from backing_services import MIGRATED, Postgres, apart, free_port, migrated_sqlite
 from process_template import inherited
 
 PATIENCE: Final = 120.0  # seconds
 SMALL: Final = {"width": 16, "height": 16}  # parameters of the picture that is painted fastest
 LOOK_SECONDS: Final = 0.02  # between the first two polls of a condition
-LATER_SECONDS: Final = 0.1  # between later ones; a request costs the service and the test a few ms
+LATER_SECONDS: Final = 0.3  # between later ones; a request costs the service and the test a few ms
 SLOWER: Final = 1.2  # each pause is longer than the one before by this factor
 HEARTBEAT_SECONDS: Final = "1"  # with 0.2, an idle process uses a tenth of a core; so, a sixtieth
 RECONCILE_SECONDS: Final = "1"  # after a kill; ninety seconds would be for a provider's late list
+
+ELSEWHERE: Final = frozenset({"DATABASE_URL", "PYTHONPATH"})  # the database, or the code
 
 PAID_FOR: Final = (  # an attempt counts as paid for unless it is known not to be
     "SELECT job_id, prediction_id FROM attempts WHERE verdict IS NULL OR verdict <> 'not_bought'"
@@ -153,8 +155,16 @@ class Service:
         return process
 
     def start(self, *command: str, program: str = "fleek", **env: str) -> Process:
-        """Start any ``fleek`` command, or one of another `program`."""
-        process = Process(self.folder, *command, env={**self.env, **env}, program=program)
+        """Start any ``fleek`` command, or one of another `program`.
+
+        A service of this code finds an empty database, whose migration would take most of its start.
+        """
+        given = {**self.env, **env}
+        file = self.folder / "fleek.db"
+        if command[0] == "serve" and not (given.keys() & ELSEWHERE or file.exists()):
+            file.touch(0o600)
+            file.write_bytes(migrated_sqlite())
+        process = Process(self.folder, *command, env=given, program=program)
         self.processes.append(process)
         return process
 

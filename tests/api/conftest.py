@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid4, uuid7
 
+from backing_services import migrated_sqlite
 from default_settings import defaults
 from fleek.app import create_app
 from fleek.bootstrap import open_runtime
@@ -44,8 +45,6 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.submit import submit
 from fleek.server import _config
 from fleek.settings import Settings
-from fleek.store.database import open_database
-from fleek.store.migrate import migrate
 from fleek.store.updates import Intent, Update, apply
 from service_process import PATIENCE
 
@@ -61,12 +60,7 @@ ClientOf = Callable[[Runtime], httpx2.AsyncClient]
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an empty database with an up-to-date schema, to be copied."""
     path = tmp_path_factory.mktemp("schema") / "fleek.db"
-
-    async def made() -> None:
-        async with open_database(f"sqlite+aiosqlite:///{path}") as db:
-            await migrate(db)
-
-    asyncio.run(made())
+    path.write_bytes(migrated_sqlite())
     return path
 
 

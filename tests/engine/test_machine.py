@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from backing_services import migrated_sqlite
 from fakes import BADLY, FOR_GOOD, PNG, WELL, Clock, FakeProvider, a_request
 from fleek.bootstrap import open_runtime
 from fleek.domain.attempt import Attempt
@@ -53,8 +53,6 @@ from fleek.engine.watch import Watch
 from fleek.providers.base import Failed, Outcome, Prediction
 from fleek.settings import Settings
 from fleek.store import attempts, events, jobs, listing
-from fleek.store.database import open_database
-from fleek.store.migrate import migrate
 from recovering import Recovering
 
 FATES: Final = st.sampled_from(["ok", "lost", "busy"])
@@ -62,19 +60,6 @@ ENDS: Final = {"completed", "failed", "cancelled"}
 KEPT_DAYS: Final = 0.05
 NO_TIME: Final = timedelta(days=-3650)  # files have times of the machine's clock
 STOPPED: Final = Failed("prediction_cancelled", "stopped", retryable=False)
-
-
-@cache
-def migrated() -> bytes:
-    """Return the file of an empty, migrated database."""
-
-    async def make(file: Path) -> None:
-        async with open_database(f"sqlite:///{file}") as db:
-            await migrate(db)
-
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(make(Path(folder) / "fleek.db"))
-        return (Path(folder) / "fleek.db").read_bytes()
 
 
 @dataclass
@@ -128,7 +113,7 @@ class Storm(RuleBasedStateMachine):
         self.ends: dict[JobId, Status] = {}
         self.accepted: list[JobId] = []
         database = self.folder / "fleek.db"
-        database.write_bytes(migrated())
+        database.write_bytes(migrated_sqlite())
         self.rt: Runtime = self.do(self._open(database))
         self.watch, self.recovery = Watch(self.rt), Recovering(self.rt)
         self.expiry = Retention(self.rt)
