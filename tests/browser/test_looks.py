@@ -17,6 +17,10 @@ from service_process import Service
 
 ROUTES: Final = ("#/", "#/gallery", "#/queue", "#/models", "#/system", "#/access", "#/jobs/{id}")
 WEB: Final = Path(fleek.__file__).parent / "web"
+OF_COLORS: Final = [
+    "color-contrast",
+    "link-in-text-block",
+]  # of axe's rules that it applies unasked
 OVERFLOWING: Final = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 SMALL_TARGETS: Final = """[...document.querySelectorAll('a, button, select, input:not([type=hidden])')].filter((el) => {
     const box = el.getBoundingClientRect(), shown = el.checkVisibility({opacityProperty: true, visibilityProperty: true});
@@ -78,7 +82,7 @@ def test_36_settings_open_as_a_sheet_on_a_phone(open_tab: Open, service: Service
 
 
 @pytest.mark.parametrize(
-    ("theme", "rules"), [("light", {}), ("dark", {"runOnly": "cat.color"})], ids=["light", "dark"]
+    ("theme", "rules"), [("light", {}), ("dark", {"runOnly": OF_COLORS})], ids=["light", "dark"]
 )
 def test_38_accessible_on_every_route(
     open_tab: Open, service: Service, subtests: pytest.Subtests, theme: Any, rules: Any
