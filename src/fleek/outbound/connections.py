@@ -81,9 +81,6 @@ class Connections:
             UnsafeAddress: An IP address of the host is not allowed.
             NotSent, ResponseLost: It failed.
         """
-        timeout = aiohttp.ClientTimeout(
-            connect=2 * self._connect, sock_connect=self._connect, sock_read=request.read
-        )
         try:
             session = self._opened()
         except OSError as error:
@@ -94,7 +91,7 @@ class Connections:
                 request.url,
                 data=_payload(request.content),
                 headers=request.headers,
-                timeout=timeout,
+                timeout=_timeout(self._connect, request.read),
                 allow_redirects=False,
             )
         except _FAILURES as error:
@@ -249,6 +246,12 @@ def _is_quiet(protocol: ResponseHandler) -> bool:
     poller = select.poll()
     poller.register(socket.fileno(), select.POLLIN)
     return not poller.poll(0)
+
+
+@cache
+def _timeout(connect: float, read: float | None) -> aiohttp.ClientTimeout:
+    """Return the limits of a call in seconds; made anew, they take as long as its address."""
+    return aiohttp.ClientTimeout(connect=2 * connect, sock_connect=connect, sock_read=read)
 
 
 async def _send_once(

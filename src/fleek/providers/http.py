@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlencode
 
@@ -388,8 +388,12 @@ def _until(text: str, answer: Answer) -> timedelta | None:
     return None if then is None or now is None or then <= now else then - now
 
 
+@lru_cache(maxsize=16)
 def read_date(text: str) -> datetime | None:
-    """Return the instant of an HTTP date, or None if it is not valid."""
+    """Return the instant of an HTTP date, or None if it is not valid.
+
+    All responses of a second have the same one, and each is asked for it twice.
+    """
     try:
         instant = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
