@@ -1,7 +1,7 @@
 """Processes of a Python program, forked from one that has imported what they need.
 
 Two thirds of the time of ``python -m fleek serve`` until it is ready are imports, and the suite starts
-hundreds of processes. So each process of a run has one template: a Python that has imported the
+hundreds of processes. So each process of a run has a template: a Python that has imported the
 service and does nothing. It forks for each order and the copy runs the program, as ``python -m``
 does: with arguments, environment, folder and streams of its own, nothing of the template's but its
 modules and the seed of its hashes. It becomes a child of the process that ordered it, which alone
@@ -38,19 +38,31 @@ SERVICE: Final = (
     *("fleek.front.protocol", "fleek.store.migrate", "fleek.store.postgres"),
     *("fleek.dispatch.embedded", "fleek.storage.local"),
     *("fleek.providers.placeholder", "fleek.providers.replicate"),
+    *("fleek.api.pages", "fleek.api.media", "fleek.api.health", "fleek.api.events"),
+    *("fleek.api.webhook_events", "fleek.schemas.filter", "fleek.engine.recollect"),
     # what a process imports when it opens its database, migrates it, paints and answers
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
     *("alembic.command", "alembic.context", "alembic.op", "mako.template"),
     *("fleek.providers.placeholder.art", "fleek.providers.placeholder.over", "pydantic.v1"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PngImagePlugin"),
 )
+DISPATCHERS: Final = (
+    *("fleek.dispatch.celery", "celery.bin.celery", "celery.apps.worker", "celery.backends.base"),
+    *("celery.concurrency.thread", "kombu.serialization", "kombu.transport.redis"),
+    *("fleek.dispatch.dramatiq", "dramatiq.brokers.redis", "dramatiq.cli", "redis.asyncio"),
+)
 IMPORTED: Final[Mapping[str, Sequence[str]]] = {
-    "fleek": SERVICE,
-    "fleek.emulator": ("fleek.emulator.server",),
-    "celery": (*SERVICE, "celery.bin.celery", "celery.apps.worker", "fleek.dispatch.celery"),
-    "apart": ("pytest", "fleek.registry", "fleek.dispatch.celery", "fleek.dispatch.dramatiq"),
+    "service": (*SERVICE, *DISPATCHERS, "fleek.emulator.server"),
+    "apart": ("pytest", "fleek.registry", *DISPATCHERS),
 }
-"""The programs that are forked, and what their templates have imported.
+"""The templates, and what they have imported: one for the service and all that it is tested with."""
+TEMPLATES: Final[Mapping[str, str]] = {
+    "fleek": "service",
+    "fleek.emulator": "service",
+    "celery": "service",
+    "apart": "apart",
+}
+"""The programs that are forked, and from which template.
 
 Others start processes themselves, or import other things.
 """
@@ -147,15 +159,20 @@ def start(
     `stdin` is a file descriptor; None: that of this process.
     """
     command = [sys.executable, "-m", program, *arguments]
-    if program not in IMPORTED or not _can_fork(env):
+    if program not in TEMPLATES or not _can_fork(env):
         return subprocess.Popen(  # noqa: S603 - our own program
             command, cwd=folder, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=log
         )
     ours, theirs = os.pipe()
     try:
-        order = {"arguments": arguments, "folder": str(folder), "env": dict(env)}
+        order = {
+            "program": program,
+            "arguments": arguments,
+            "folder": str(folder),
+            "env": dict(env),
+        }
         files = [theirs, log.fileno(), *([] if stdin is None else [stdin])]
-        pid = _template(program).fork(order, files)
+        pid = _template(TEMPLATES[program]).fork(order, files)
     finally:
         os.close(theirs)
     return Forked(pid, command, os.fdopen(ours, "rb"))
@@ -206,14 +223,14 @@ def _read_at_start(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Template:
-    """The template of a program, for this process; it ends with it."""
+    """A template of this process; it ends with it."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, name: str) -> None:
         self._ordering = threading.Lock()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this very file
-                [sys.executable, __file__, str(theirs.fileno()), program],
+                [sys.executable, __file__, str(theirs.fileno()), name],
                 cwd=Path(__file__).parent,
                 env=inherited(),
                 pass_fds=[theirs.fileno()],
@@ -250,8 +267,8 @@ class _Template:
 
 
 @cache
-def _template(program: str) -> _Template:
-    return _Template(program)
+def _template(name: str) -> _Template:
+    return _Template(name)
 
 
 def _adopt(orphans: int) -> None:
@@ -296,17 +313,17 @@ def _become(order: Mapping[str, Any], files: Sequence[int]) -> None:
         sys.modules.pop(module, None)
 
 
-def main(channel: socket.socket, program: str) -> None:
-    """Import what a program needs, then run it for each order in a process of its own."""
+def main(channel: socket.socket, name: str) -> None:
+    """Import what programs need, then run one for each order in a process of its own."""
     import gc  # noqa: PLC0415 - the template's
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who ordered
-    for module in IMPORTED[program]:
+    for module in IMPORTED[name]:
         importlib.import_module(module)
     gc.freeze()
     order, files = _next_order(channel)
     _become(order, files)
-    runpy.run_module(program, run_name="__main__", alter_sys=True)
+    runpy.run_module(order["program"], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
