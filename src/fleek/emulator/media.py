@@ -69,7 +69,12 @@ def _jpg(name: str) -> bytes:
 
 
 def _webp(name: str) -> bytes:
-    return _saved(_picture(name), "WEBP", lossless=True, exif=b"Exif\x00\x00" + name.encode())
+    """Return a picture, encoded in the quickest way: the usual one takes fifteen times as long, 4 ms.
+
+    It would be waited for with each download, and beside a service it would take a share of its cores.
+    """
+    note = b"Exif\x00\x00" + name.encode()
+    return _saved(_picture(name), "WEBP", lossless=True, method=0, exif=note)
 
 
 def _gif(name: str) -> bytes:
