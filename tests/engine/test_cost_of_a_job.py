@@ -22,7 +22,7 @@ from fleek.engine.runtime import Runtime
 from fleek.engine.start import start
 from fleek.engine.submit import submit
 from fleek.engine.watch import Watch
-from fleek.store import jobs
+from fleek.store import attempts, jobs
 from fleek.store.database import Database
 from fleek.store.sqlite import Connection
 
@@ -168,20 +168,39 @@ async def test_submissions_of_many_callers_visit_the_thread_to_commit_alone(
     """In a thread each row hands the interpreter over and back, and beside a busy worker waits for it."""
     request = JobRequest(prompt="A cat")
     await submit(rt, request)  # fills what the process remembers of tenants and models
-    visits = 0
-    original = Connection._execute
-
-    async def counted(connection: Connection, *arguments: Any, **options: Any) -> Any:
-        nonlocal visits
-        visits += 1
-        return await original(connection, *arguments, **options)
-
-    monkeypatch.setattr(Connection, "_execute", counted)
-
+    visits = _counting_visits(monkeypatch)
     found: Counter[tuple[str, str]] = Counter()
     with counting(rt.db, "submit", found):
         accepted = await asyncio.gather(*(submit(rt, request) for _ in range(CALLERS)))
 
     assert len({job.id for job in accepted}) == CALLERS
     assert found["submit", "transactions"] == 1
-    assert visits == 1
+    assert len(visits) == 1
+
+
+async def test_followers_of_a_job_and_who_collects_it_visit_no_thread(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine a visit takes milliseconds, and reads for followers rest six times as long."""
+    job = await submit(rt, JobRequest(prompt="A cat"))
+    visits = _counting_visits(monkeypatch)
+
+    found = await jobs.versions(rt.db, [job.id])
+    made = await attempts.of_job(rt.db, job.id)
+
+    assert found[job.id].version == job.version
+    assert made == []
+    assert visits == []
+
+
+def _counting_visits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what the thread of a connection to SQLite is asked to do from now on."""
+    visits: list[Any] = []
+    original = Connection._execute
+
+    async def counted(connection: Connection, work: Any, *arguments: Any) -> Any:
+        visits.append(work)
+        return await original(connection, work, *arguments)
+
+    monkeypatch.setattr(Connection, "_execute", counted)
+    return visits

@@ -276,7 +276,7 @@ async def rival_unbound(db: Database, attempt: Attempt, *, prompt: str, before: 
 
 async def of_job(db: Database, job_id: JobId) -> Sequence[Attempt]:
     """Return all attempts of a job, in their order."""
-    return await db.grouped_read(_of_jobs, job_id)
+    return await db.grouped_read(_of_jobs, job_id, short=True)
 
 
 async def _of_jobs(

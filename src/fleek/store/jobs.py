@@ -471,7 +471,7 @@ class JobVersion(NamedTuple):
 
 async def versions(db: Database, job_ids: Sequence[JobId]) -> dict[JobId, JobVersion]:
     """Return how far these jobs have come; those that are not there are left out."""
-    async with db.read() as tx:
+    async with db.read(short=len(job_ids) <= IN_PLACE) as tx:
         found = await SELECT_VERSIONS.rows(tx, ids=rows.padded(job_ids))
         return {JobId(key): JobVersion(version, ended) for key, version, ended in found}
 
