@@ -68,18 +68,17 @@ class Requests:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._latest = float("-inf")
-        self._number = 0.0  # of those until then; the older, the less each counts
+        self._number = 0.0  # of recent ones
+        self._weighed_at = float("-inf")  # since then older ones count less
 
     def come(self) -> None:
         """Take note of an item of a request that comes."""
-        self.note()
+        self._latest = self._clock()
         self._number += 1
 
     def note(self) -> None:
         """Take note of an item of a request, when it is answered."""
-        now = self._clock()
-        self._number *= math.exp((self._latest - now) / RECENT_SECONDS)
-        self._latest = now
+        self._latest = self._clock()
 
     def recent(self) -> bool:
         """Whether there was one lately."""
@@ -87,10 +86,10 @@ class Requests:
 
     def rest(self) -> float:
         """Return for how many seconds steps rest after the begin of a transaction with some."""
-        since = self._clock() - self._latest
-        return min(
-            REST_SECONDS * self._number * math.exp(-since / RECENT_SECONDS), LONGEST_REST_SECONDS
-        )
+        now = self._clock()
+        self._number *= math.exp((self._weighed_at - now) / RECENT_SECONDS)
+        self._weighed_at = now
+        return min(REST_SECONDS * self._number, LONGEST_REST_SECONDS)
 
 
 class Pace:
