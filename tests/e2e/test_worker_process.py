@@ -90,6 +90,16 @@ def test_health_names_the_worker_beside_the_api(service: Service) -> None:
     assert health["checks"]["workers"]["status"] == "healthy"
 
 
+def test_the_worker_leaves_the_cores_to_the_api(service: Service) -> None:
+    """Callers wait for the one process, and nobody for the other."""
+    api = service.serve()
+
+    worker = worker_of(service)
+
+    courtesy = [os.getpriority(os.PRIO_PROCESS, pid) for pid in (api.popen.pid, worker)]
+    assert courtesy[1] > courtesy[0]
+
+
 def test_both_stop_together(service: Service) -> None:
     """SIGTERM to the API's process is enough, and nothing counts as a crash."""
     api = service.serve()
