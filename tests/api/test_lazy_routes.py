@@ -1,6 +1,7 @@
 """Routes whose modules are imported by the first request to one of their paths."""
 
 from collections.abc import Mapping
+from errno import EMFILE
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from fleek import api
+from fleek.api import lazy_routes
 from fleek.api.direct import DirectRoute
 from fleek.api.lazy_routes import beginning, load_routes, routes_of
 from fleek.api.routing import Router
@@ -23,6 +25,11 @@ LOADED: Final = {"/api/v1/generate", "/api/v1/jobs", "/api/v1/status", "/generat
 def beginnings(app: FastAPI) -> set[str]:
     """Return the beginnings of the paths of the loaded routes."""
     return {beginning(route.path) for route in app.routes if isinstance(route, APIRoute)}
+
+
+def out_of_descriptors(_module: str) -> None:
+    """Fail as an import does then."""
+    raise OSError(EMFILE, "Too many open files")
 
 
 async def answer(app: FastAPI, method: str, path: str) -> httpx2.Response:
@@ -102,6 +109,22 @@ async def test_the_first_request_is_answered_as_the_second(
     asked = set(MODULES[beginning(path)])
     may_be = {begins for begins, modules in MODULES.items() if asked.intersection(modules)}
     assert beginnings(app) - LOADED <= may_be
+
+
+async def test_a_module_that_could_not_be_imported_is_tried_again(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its paths would be unknown until the process ends, once it was short of file descriptors."""
+    app = create_app(rt)
+
+    with monkeypatch.context() as short:
+        short.setattr(lazy_routes, "import_module", out_of_descriptors)
+        for path in ("/api/v1/models", "/api/v1/unknown"):
+            with pytest.raises(OSError, match="Too many open files"):
+                await answer(app, "GET", path)
+
+    assert (await answer(app, "GET", "/api/v1/models")).status_code == 200
+    assert (await answer(app, "GET", "/api/v1/unknown")).status_code == 404
 
 
 async def test_an_unknown_path_is_compared_with_all_paths(rt: Runtime) -> None:

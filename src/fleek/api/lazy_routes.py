@@ -51,17 +51,22 @@ class LazyRoutes(BaseRoute):
         return Match.NONE, {}
 
     def load(self, app: FastAPI, *beginnings: str) -> None:
-        """Put the routes of these beginnings behind this one; loaded ones keep the order of modules."""
-        wanted = {name for each in beginnings for name in self._waiting.pop(each, ())}
-        new = wanted - self._imported
-        if not new:
-            return
-        self._routes |= {name: routes_of(name) for name in new}
-        self._imported |= new
-        routes = self._prepare(route for loaded in self._routes.values() for route in loaded)
+        """Put the routes of these beginnings behind this one; loaded ones keep the order of modules.
+
+        Where a module cannot be imported, as the process is out of file descriptors, the next request tries again.
+        """
+        wanted = {name for each in beginnings for name in self._waiting.get(each, ())}
+        if new := wanted - self._imported:
+            self._place(app, self._routes | {name: routes_of(name) for name in new})
+            self._imported |= new
+        for each in beginnings:
+            self._waiting.pop(each, None)
+
+    def _place(self, app: FastAPI, by_module: dict[str, list[BaseRoute]]) -> None:
+        routes = self._prepare(route for loaded in by_module.values() for route in loaded)
         behind = app.router.routes.index(self) + 1
         app.router.routes[behind : behind + self._placed] = routes
-        self._placed = len(routes)
+        self._routes, self._placed = by_module, len(routes)
 
     def load_all(self, app: FastAPI) -> None:
         """Load what is not loaded yet."""
