@@ -1,6 +1,7 @@
 """Environments of official Python clients: each has its client alone, with what that needs, at locked versions."""
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,18 +17,21 @@ PASSED_ON: Final = ("PATH", "HOME", "SSL_CERT", "UV_", "XDG_")
 
 
 def environment_of(client: str, folder: Path, *, locks: Path = LOCKS) -> Path:
-    """Return the Python of a client's environment in a folder that all processes of a run share.
+    """Return the Python of a client's environment in a folder that all processes of all runs may share.
 
-    It is made once. `client`: as its lock file in `locks` is called, whose hashes are checked.
+    It is made once, and anew when its lock file has changed. `client`: as its lock file in `locks` is called,
+    whose hashes are checked.
     """
+    locked = locks / f"{client}.lock"
+    digest = hashlib.sha256(locked.read_bytes()).hexdigest()
     made, python = folder / f"{client}.made", folder / client / "bin" / "python"
     with (folder / f"{client}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
+        if not made.exists() or made.read_text() != digest:
             _run("venv", "-q", "--clear", "--python", sys.executable, str(folder / client))
-            locked = str(locks / f"{client}.lock")
-            _run("pip", "install", "-q", "--python", str(python), "--require-hashes", "-r", locked)
-            made.touch()
+            install = ("pip", "install", "-q", "--python", str(python), "--require-hashes")
+            _run(*install, "-r", str(locked))
+            made.write_text(digest)
     return python
 
 

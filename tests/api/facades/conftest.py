@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,9 @@ RunProgram = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def environments(
-    _full_suite: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Path:
-    """Return the folder of the clients' environments, one for all processes of a run."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if hasattr(request.config, "workerinput") else base
-    folder = shared / "clients"
+def environments(_full_suite: None) -> Path:
+    """Return the folder of the clients' environments, beside that of the tests, for this and later runs."""
+    folder = Path(sys.prefix) / "clients"
     folder.mkdir(exist_ok=True)
     return folder
 
