@@ -66,7 +66,7 @@ class Line:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         back = asyncio.create_task(_pump(up_reader, writer))
         try:
-            while await self._request(reader, up_writer):
+            while await self._request(reader, up_writer, back):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
             pass
@@ -76,12 +76,16 @@ class Line:
             up_writer.transport.abort()
             writer.transport.abort()
 
-    async def _request(self, reader: asyncio.StreamReader, up: asyncio.StreamWriter) -> bool:
-        """Pass a request on; False: its answer is lost."""
+    async def _request(
+        self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, back: asyncio.Task[None]
+    ) -> bool:
+        """Pass a request on; False: its answer is lost, which `back` would bring."""
         head = await reader.readuntil(b"\r\n\r\n")
         self.lines.append(head.partition(b"\r\n")[0].decode())
         losing = self.lose > 0 and head.startswith(self.where.encode())
         self.lose -= losing
+        if losing:
+            back.cancel()  # now: the answer may come before what is awaited below
         up.write(head)
         fields = [line.lower() for line in head.split(b"\r\n")]
         length = next((int(f[15:]) for f in fields if f.startswith(b"content-length:")), 0)

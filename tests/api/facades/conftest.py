@@ -1,7 +1,6 @@
 """A running service for official clients, and an environment for each of those for Python."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,10 +9,13 @@ from typing import Any, Final
 
 import pytest
 
-from client_environments import PROGRAM_SECONDS, child_variables, environment_of
+from client_environments import child_variables, environment_of
+from client_template import run
 from facade_site import Site, running_site, site  # noqa: F401 - fixtures
 
 PROGRAMS: Final = Path(__file__).parent / "py"
+MODULES: Final = {"openai": "openai", "replicate": "httpx", "fal": "httpx"}
+"""What of each client is imported once; the others read the environment when they are imported."""
 
 RunProgram = Callable[..., dict[str, Any]]
 
@@ -41,20 +43,14 @@ def _run(
     *arguments: str,
     **env: str,
 ) -> dict[str, Any]:
-    python = environment_of(client, environments)
-    command = [str(python), str(PROGRAMS / program), *arguments]
-    variables = child_variables(SSL_CERT_FILE=at.ca, **env)
-    try:
-        ran = subprocess.run(  # noqa: S603 - our own
-            command,
-            env=variables,
-            cwd=folder,
-            capture_output=True,
-            timeout=PROGRAM_SECONDS,
-            check=False,
+    found: dict[str, Any] = json.loads(
+        run(
+            environment_of(client, environments),
+            MODULES[client],
+            PROGRAMS / program,
+            arguments,
+            env=child_variables(SSL_CERT_FILE=at.ca, **env),
+            folder=folder,
         )
-    except subprocess.TimeoutExpired as late:  # the last line names the check that does not end
-        raise AssertionError((late.stderr or b"").decode()) from late
-    assert ran.returncode == 0, ran.stderr.decode()
-    found: dict[str, Any] = json.loads(ran.stdout)
+    )
     return found
