@@ -497,6 +497,21 @@ async def test_requests_and_enough_steps_wait_for_no_others() -> None:
     assert recorder.batches == [[*range(200, 200 + FULL)], [100, 101]]
 
 
+async def test_the_last_of_enough_steps_ends_the_wait_of_the_others() -> None:
+    """They would gain nothing by the rest of it."""
+    recorder, pace = Recorder(), Resting()
+    pace.seconds = 3600
+    group = Batcher(at_once, recorder.flush, pace=pace)
+    steps = [asyncio.create_task(group.put(200, yields=True))]
+    await pace.asked.wait()
+
+    steps += [asyncio.create_task(group.put(200 + n, yields=True)) for n in range(1, FULL)]
+    async with asyncio.timeout(20):
+        await asyncio.gather(*steps)
+
+    assert recorder.batches == [[*range(200, 200 + FULL)]]
+
+
 def test_steps_of_few_jobs_rest_for_no_others() -> None:
     """Only while there are many is a commit shared by waiting for a moment."""
     now = 0.0

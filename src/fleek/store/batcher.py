@@ -107,19 +107,23 @@ class Pace:
 
     def note(self, steps: int) -> None:
         """Take note of a transaction that begins."""
+        self._forget_old()
         self._begun.append((self._clock(), steps))
 
     def rest(self) -> float:
         """Return the seconds until the next small transaction should begin."""
-        now = self._clock()
-        while self._begun and now - self._begun[0][0] > LATELY_SECONDS:
-            self._begun.popleft()
+        self._forget_old()
         few = sum(steps for _, steps in self._begun) < MANY
         return 0 if few else self.left(PACE_SECONDS)
 
     def left(self, seconds: float) -> float:
         """Return how much is left of so many seconds since the latest transaction began."""
         return max(self._begun[-1][0] + seconds - self._clock(), 0) if self._begun else 0
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - LATELY_SECONDS
+        while self._begun and self._begun[0][0] < oldest:
+            self._begun.popleft()
 
 
 class Batcher(Generic[Item, Result]):
@@ -153,7 +157,9 @@ class Batcher(Generic[Item, Result]):
         self._yielding: set[asyncio.Future[Result]] = set()  # of those that wait
         self._hasty: set[asyncio.Future[Result]] = set()  # of those that have a patience
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked = asyncio.Event()  # a request's item has come
+        self._enough = (
+            asyncio.Event()
+        )  # a request's item has come, or so many steps that wait for no others
 
     async def put(
         self, item: Item, *, patience: timedelta | None = None, yields: bool = False
@@ -174,7 +180,8 @@ class Batcher(Generic[Item, Result]):
             self._yielding.add(future)
         else:
             self._requests.come()
-            self._asked.set()
+        if not yields or len(self._yielding) == FULL:
+            self._enough.set()
         self._wake()
         try:
             return await self._answered(future, patience)
@@ -248,12 +255,12 @@ class Batcher(Generic[Item, Result]):
         return rest if steps >= FULL else max(rest, self._pace.rest())
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for so long, or until a request's item comes."""
+        """Wait for so long, or until there may be less to wait for."""
         if seconds:
-            self._asked.clear()
+            self._enough.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._asked.wait()
+                    await self._enough.wait()
 
     def _take(self) -> dict[asyncio.Future[Result], Item]:
         chosen = self._without_most() if self._requests.recent() else iter(self._waiting)
