@@ -9,7 +9,6 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,6 +18,7 @@ from fleek.bootstrap import open_storage
 from fleek.domain.errors import BackupBroken, ConfigurationError, Conflict, NotFound, Unreadable
 from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 from fleek.settings import Settings
 from fleek.storage.base import AREAS, Storage, split, spool_file
 from fleek.store.address import database_url

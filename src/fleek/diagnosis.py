@@ -6,13 +6,13 @@ facts that are known already.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from fleek.dispatch.base import Dispatcher
 from fleek.domain.job import DEFAULT_TENANT, Job, JobFilter, ModelName, WorkerId
 from fleek.domain.job import Status as JobStatus
+from fleek.domain.values import dataclass
 from fleek.engine.coordinator import ROLE
 from fleek.providers.base import OPERATOR_ACTION_CODES, Provider
 from fleek.storage.base import Storage

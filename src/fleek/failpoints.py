@@ -9,10 +9,10 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable
+from fleek.domain.values import dataclass
 
 Action = Literal["kill", "oserror", "enospc", "erofs", "emfile", "dberror", "freeze"]
 

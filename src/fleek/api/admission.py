@@ -8,7 +8,7 @@ Source: https://www.rfc-editor.org/rfc/rfc5681 and https://aws.amazon.com/builde
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic
 from typing import Final
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.errors import answer
 from fleek.domain.errors import Overloaded
+from fleek.domain.values import dataclass
 from fleek.store.batcher import arrived_at
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -7,7 +7,6 @@ Source: RFC 9457.
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from itertools import takewhile
@@ -55,6 +54,7 @@ from fleek.domain.errors import (
     UriTooLong,
 )
 from fleek.domain.text import one_line
+from fleek.domain.values import dataclass
 from fleek.schemas import Problem, ProblemField
 
 STATUS: Final[Mapping[type[FleekError], int]] = {  # the nearest base class wins

@@ -8,7 +8,6 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -17,6 +16,7 @@ from fleek.api.sse import event_data, frame
 from fleek.api.streams import Stream
 from fleek.api.turns import POLL_SECONDS, read_in_turns
 from fleek.domain.job import BatchId, JobId
+from fleek.domain.values import dataclass
 from fleek.engine.runtime import Runtime
 from fleek.schemas import job_json
 from fleek.schemas.events import PUBLIC

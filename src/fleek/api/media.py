@@ -7,7 +7,6 @@ detected in them, and with headers that keep them from acting as a page of this 
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
@@ -31,6 +30,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import JobId, Status
 from fleek.domain.media import Media, Part, metadata_key, purged
+from fleek.domain.values import dataclass
 from fleek.engine.metadata_document import document
 from fleek.engine.runtime import Runtime
 from fleek.schemas import media_name

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
@@ -26,6 +25,7 @@ from fleek.api.routing import SECURITY_SCHEMES, lenient_router
 from fleek.api.webhook_events import describe_webhooks
 from fleek.domain.errors import NotFound, StorageError
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 from fleek.engine.runtime import Runtime
 from fleek.schemas import Problem, example
 

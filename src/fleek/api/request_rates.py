@@ -7,7 +7,7 @@ cannot be written to, each counts alone: a read must not be refused then.
 import asyncio
 import math
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -18,6 +18,7 @@ import structlog
 from fleek.domain.access import ANONYMOUS, Caller
 from fleek.domain.errors import HostError, RateLimited
 from fleek.domain.request_rate import RequestRate
+from fleek.domain.values import dataclass
 from fleek.engine.runtime import Runtime
 from fleek.store import request_rates
 from fleek.store.request_rates import Lease

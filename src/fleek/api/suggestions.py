@@ -6,12 +6,12 @@ names of other services: their API references.
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
 from fleek.domain.text import closest
+from fleek.domain.values import dataclass
 
 _NAMES: Final = """
     apply_watermark aspect_ratio audio background batch_size caption cfg cfg_scale

@@ -1,7 +1,6 @@
 """Version 1: the events of all jobs of the caller's tenant."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, Final, Protocol
@@ -27,6 +26,7 @@ from fleek.api.streams import Stream
 from fleek.domain.access import Scope
 from fleek.domain.errors import BadEventId, DatabaseUnavailable, FleekError, TooManyStreams
 from fleek.domain.job import BatchId
+from fleek.domain.values import dataclass
 from fleek.engine.runtime import Runtime
 from fleek.store import event_stream
 from fleek.store.event_stream import Cursor, StreamId

@@ -5,7 +5,6 @@ hour, for one tenant and one id, and no longer than the key that asked for it.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, Self
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from fleek.api.deps import JOB_ID
 from fleek.domain.access import Caller
 from fleek.domain.errors import AddressNotSigned
 from fleek.domain.uploads import UploadId
+from fleek.domain.values import dataclass
 from fleek.engine import media_links
 from fleek.engine.access import is_current
 from fleek.engine.runtime import Runtime

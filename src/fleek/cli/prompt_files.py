@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from fleek.cli.job_options import with_uploads
 from fleek.cli.options import Session, typed
 from fleek.domain.errors import NotFound
 from fleek.domain.job import Status
+from fleek.domain.values import dataclass
 
 if TYPE_CHECKING:
     from fleek.client import Client

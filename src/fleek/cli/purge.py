@@ -1,7 +1,6 @@
 """`fleek purge`: removes files and metadata permanently."""
 
 import sys
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ from fleek.cli.options import Session, age, command, connected
 from fleek.cli.present import size, write
 from fleek.cli.screen import Screen
 from fleek.domain.job import TERMINAL, Status
+from fleek.domain.values import dataclass
 
 if TYPE_CHECKING:
     from fleek.engine.orphan_files import OrphanSearch, RemovedOrphans

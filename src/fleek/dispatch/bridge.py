@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Final, get_args
 from uuid import UUID
@@ -20,6 +20,7 @@ from fleek.dispatch.embedded import EmbeddedDispatcher
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import JobId
 from fleek.domain.text import without_credentials
+from fleek.domain.values import dataclass
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 SHOWN: Final = 200  # characters of a dropped message in the log

@@ -5,7 +5,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final, get_args
 
@@ -13,6 +13,7 @@ import structlog
 
 from fleek.dispatch.base import Dispatcher, Handler, Reported, Slot, Task, UnknownJob
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 
 log = structlog.get_logger(__name__)
 

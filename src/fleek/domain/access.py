@@ -1,10 +1,10 @@
 """Callers and their scopes."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
 from fleek.domain.job import DEFAULT_TENANT
+from fleek.domain.values import dataclass
 
 
 class Scope(StrEnum):

@@ -9,13 +9,13 @@ Source of the form: https://github.blog/engineering/behind-githubs-new-authentic
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, NewType
 from zlib import crc32
 
 from fleek.domain.access import Caller, Scope
+from fleek.domain.values import dataclass
 
 KeyId = NewType("KeyId", str)  # public: it is in lists, logs and jobs
 

@@ -1,7 +1,6 @@
 """An attempt: one intended prediction, and its verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ from uuid import uuid5
 
 from fleek.domain.copies import replace
 from fleek.domain.job import AttemptId, JobError, JobId, ModelName, PredictionId, WorkerId
+from fleek.domain.values import dataclass
 
 
 class Verdict(StrEnum):

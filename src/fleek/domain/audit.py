@@ -1,10 +1,12 @@
 """The audit log: who did what that an operator may have to account for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+
+from fleek.domain.values import dataclass
 
 
 class Action(StrEnum):

@@ -1,11 +1,11 @@
 """A batch: many requests that were accepted together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from fleek.domain.job import BatchId, Status
+from fleek.domain.values import dataclass
 
 MOST_MEMBERS: Final = 10_000
 

@@ -1,12 +1,12 @@
 """Budgets: how much may be spent within a period."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from fleek.domain.money import Micros, usd
+from fleek.domain.values import dataclass
 
 
 class Period(StrEnum):

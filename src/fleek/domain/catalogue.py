@@ -6,10 +6,11 @@ its provider calls it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from fleek.domain.job import Kind, ModelName
+from fleek.domain.values import dataclass
 
 VOCABULARY: Final[Mapping[str, Mapping[str, Any]]] = {
     "width": {"type": "integer", "minimum": 1, "description": "In pixels."},

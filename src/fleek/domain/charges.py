@@ -6,7 +6,6 @@ attempt has follows from the two alone, so a change of both says how money moves
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from fleek.domain.copies import replace
 from fleek.domain.job import Job, JobId
 from fleek.domain.money import Micros, usd
 from fleek.domain.routing import Routing
+from fleek.domain.values import dataclass
 
 MAX_COST: Final = "max_cost_exceeded"
 """The code of a request or a job that would cost more than it may."""

@@ -1,7 +1,7 @@
 """Frozen values made and copied by filling in their slots.
 
-A job has more than fifty fields. `dataclasses.replace` asks for each by its name, and the `__init__` of a
-frozen class sets each by its name: three times as long as this, several times in each step of each job.
+A job has more than fifty fields. `dataclasses.replace` asks for each by its name and hands it to `__init__` by
+its name: longer than this, several times in each step of each job.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -73,9 +73,10 @@ HTTP statuses live in `fleek.api.errors`, exit codes in `fleek.cli`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Literal
+
+from fleek.domain.values import dataclass
 
 
 class FleekError(Exception):

@@ -1,9 +1,10 @@
 """What tells a repeated request from a new one."""
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+
+from fleek.domain.values import dataclass
 
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """An ``Idempotency-Key``: visible ASCII characters."""

@@ -3,7 +3,7 @@
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NewType
@@ -11,6 +11,7 @@ from uuid import UUID
 
 from fleek.domain.inputs import MediaInput
 from fleek.domain.routing import RouteOrder, Routing
+from fleek.domain.values import dataclass
 
 JobId = NewType("JobId", UUID)  # version 7: sorts by time
 AttemptId = NewType("AttemptId", UUID)

@@ -1,13 +1,13 @@
 """Files: an `Output` as the provider returned it, a `Media` as it is stored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, NewType
 from uuid import UUID
 
 from fleek.domain.job import AttemptId, Job, JobId
 from fleek.domain.text import LongText
+from fleek.domain.values import dataclass
 
 Key = NewType("Key", str)
 """A name in storage: ``media/…``, ``metadata/…`` or ``uploads/…``, made only from ids and validated parts."""

@@ -7,7 +7,7 @@ what the price assumes. The final price takes them from the provider's answer.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -15,6 +15,7 @@ from math import isfinite
 from typing import Any, Final
 
 from fleek.domain.money import EXACT, MOST, NOTHING, PER_DOLLAR, Micros, round_up
+from fleek.domain.values import dataclass
 
 ONE: Final = Decimal(1)
 ZERO: Final = Decimal(0)

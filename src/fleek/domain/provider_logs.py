@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from fleek.domain.text import LongText, ends_of, strip_unstorable
+from fleek.domain.values import dataclass
 
 MAX_BYTES: Final = 262_144  # of the logs of a job, in UTF-8; the latest are kept
 MAX_READ: Final = 2 * MAX_BYTES  # characters of a log that are compared with what is stored

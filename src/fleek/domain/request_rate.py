@@ -6,10 +6,11 @@ the interval between two requests.
 Source: ITU-T I.371, annex A; https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
+
+from fleek.domain.values import dataclass
 
 BURSTS_PER_MINUTE: Final = 6  # a bucket holds ten seconds' worth
 LEASES_PER_MINUTE: Final = 30  # a process takes two seconds' worth at a time

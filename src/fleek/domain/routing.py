@@ -1,11 +1,12 @@
 """Where a job can be run: its routes, in order, and what has become of those that were tried."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Any
 
 from fleek.domain.inputs import MediaInput
+from fleek.domain.values import dataclass
 
 
 class RouteOrder(StrEnum):

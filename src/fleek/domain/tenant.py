@@ -1,8 +1,10 @@
 """Tenants: whose jobs they are, and what each may have."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Self
+
+from fleek.domain.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,11 @@
 """Uploads: files of a tenant that its jobs may refer to as inputs."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NewType
 from uuid import UUID
 
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 
 UploadId = NewType("UploadId", UUID)  # version 7: sorts by time
 

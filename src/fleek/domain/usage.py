@@ -1,9 +1,9 @@
 """Usage: what was spent, by what it was spent for."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from fleek.domain.money import Micros
+from fleek.domain.values import dataclass
 
 
 class GroupBy(StrEnum):

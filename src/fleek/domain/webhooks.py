@@ -1,7 +1,6 @@
 """Outgoing webhooks: who receives which events, and when a delivery is tried again."""
 
 import random
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid5
 
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 
 EndpointId = NewType("EndpointId", UUID)
 DeliveryId = NewType("DeliveryId", UUID)  # version 7: sorts by time

@@ -5,8 +5,9 @@ accounts are paused, so is the provider (`fleek.engine.throttle`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from fleek.domain.values import dataclass
 from fleek.engine.any_account import AnyAccount
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider

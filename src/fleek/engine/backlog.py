@@ -8,12 +8,12 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import AttemptId
+from fleek.domain.values import dataclass
 from fleek.engine.provider_limits import Clock
 
 PAGE: Final = 500  # rows per query

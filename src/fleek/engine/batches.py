@@ -8,7 +8,7 @@ was interrupted continues where it ended when it is repeated with its key.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -29,6 +29,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import BatchId, Job, JobId, JobRequest, Status
+from fleek.domain.values import dataclass
 from fleek.engine import bulk
 from fleek.engine.apply import insert_members
 from fleek.engine.reuse import reuse_since

@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -22,6 +21,7 @@ import structlog
 from fleek import failpoints
 from fleek.domain.errors import ConfigurationError, Conflict, HostError, NotFound
 from fleek.domain.text import one_line
+from fleek.domain.values import dataclass
 from fleek.domain.webhooks import FAILING_FOR, QUIET, Delivery, DeliveryState, retry_delay
 from fleek.engine import signing, webhook_keys
 from fleek.engine.clock import STEP

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from fleek.dispatch.base import Dispatcher, HandsOver, SendsMany, Slot, Task
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import DispatcherUnavailable
 from fleek.domain.job import Job, JobId
+from fleek.domain.values import dataclass
 from fleek.registry import supports
 from fleek.store.workers import Worker
 

@@ -1,12 +1,12 @@
 """What a request will cost, without making a job."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fleek.domain.budgets import EVERYBODY, Budget
 from fleek.domain.charges import charge_of
 from fleek.domain.errors import BudgetExceeded, FieldError, InvalidInput
 from fleek.domain.job import Job, JobRequest, ModelName
+from fleek.domain.values import dataclass
 from fleek.engine.budgets import list_budgets
 from fleek.engine.routes import route_of
 from fleek.engine.runtime import Runtime

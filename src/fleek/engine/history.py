@@ -5,12 +5,13 @@ backup may have been paid for since, at any of its routes, by attempts of which 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName
+from fleek.domain.values import dataclass
 from fleek.engine.accounts import Account, accounts_of
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Failed, History, Prediction, SupportsHistory

@@ -6,7 +6,7 @@ anything is paid for; one that cannot be read now postpones the start.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -38,6 +38,7 @@ from fleek.domain.job import Job, JobError, JobId, JobRequest, Status
 from fleek.domain.media import Key
 from fleek.domain.transitions import fail_permanently, postpone_start
 from fleek.domain.uploads import UploadId
+from fleek.domain.values import dataclass
 from fleek.engine import failover, throttle
 from fleek.engine.accounts import Account, account_of, choose_account
 from fleek.engine.apply import apply_until_stored

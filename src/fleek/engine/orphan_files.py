@@ -7,7 +7,7 @@ not in this database may belong to another installation: only the operator's com
 
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Final
 
@@ -17,6 +17,7 @@ from fleek import failpoints
 from fleek.domain.errors import StorageError
 from fleek.domain.job import Status
 from fleek.domain.media import Part, original_key, owner, purged
+from fleek.domain.values import dataclass
 from fleek.engine.runtime import Runtime
 from fleek.storage.base import Stored
 from fleek.store import inputs, purges

@@ -5,7 +5,6 @@ failure is waited for, however long: outages of hosts, disks and networks end.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -27,6 +26,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job
 from fleek.domain.media import Output
+from fleek.domain.values import dataclass
 from fleek.engine.accounts import Account, account_of
 from fleek.engine.provider_limits import TokenBucket
 from fleek.engine.runtime import Runtime

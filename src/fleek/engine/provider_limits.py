@@ -16,12 +16,13 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import ModelName
+from fleek.domain.values import dataclass
 from fleek.engine.loops import ShieldedTasks
 from fleek.providers.base import UNREACHABLE
 from fleek.store.provider_health import ALL_MODELS, ProviderHealth

@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal, TypeVar
@@ -24,6 +23,7 @@ from fleek.domain.audit import COMMAND_LINE, Action, Actor, AuditEntry, entry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import Job, JobId, Status
 from fleek.domain.media import Part, media_folder, metadata_key, purged
+from fleek.domain.values import dataclass
 from fleek.engine.apply import apply
 from fleek.engine.backlog import PageWalk
 from fleek.engine.cancel import cancel

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from fleek.domain.errors import FieldError, InvalidInput, NotFound, ProviderErro
 from fleek.domain.inputs import MediaInput
 from fleek.domain.job import JobRequest, ModelName
 from fleek.domain.routing import Route, RouteOrder, RouteRequest, Routing
+from fleek.domain.values import dataclass
 from fleek.engine.inputs import checkable, find_inputs
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Provider, Schema, needs_prompt

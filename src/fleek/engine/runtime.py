@@ -2,7 +2,7 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Final
 
@@ -10,6 +10,7 @@ from fleek.dispatch.base import Dispatcher
 from fleek.domain.catalogue import Catalogue
 from fleek.domain.job import JobId
 from fleek.domain.prices import PriceList
+from fleek.domain.values import dataclass
 from fleek.engine.access import KeyCache
 from fleek.engine.capacity import StorageCapacity
 from fleek.engine.clock import Clock

@@ -5,7 +5,6 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeGuard
 
@@ -44,6 +43,7 @@ from fleek.domain.transitions import (
     mark_unknown,
     mark_waiting,
 )
+from fleek.domain.values import dataclass
 from fleek.engine import failover, throttle
 from fleek.engine.accounts import account_of, choose_account
 from fleek.engine.apply import apply_until_stored

@@ -6,7 +6,6 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -18,6 +17,7 @@ from fleek.domain.attempt import Attempt, Verdict, owe_cancel
 from fleek.domain.errors import NotFound, ProviderError, ProviderUnavailable
 from fleek.domain.job import AttemptId, Job, PredictionId, Stage
 from fleek.domain.transitions import set_progress
+from fleek.domain.values import dataclass
 from fleek.engine.accounts import Account, account_of, accounts_of
 from fleek.engine.apply import apply
 from fleek.engine.cancel import cancel_predictions_soon

@@ -3,10 +3,10 @@
 import os
 import resource
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from fleek.domain.values import dataclass
 from fleek.settings import Settings
 
 MIN_CONNECTIONS: Final = 64

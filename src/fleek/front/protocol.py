@@ -9,7 +9,6 @@ Sources: RFC 9110, RFC 9112 (framing, sections 3, 6 and 9.6), RFC 6585 (431).
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
 from typing import Any, Final
@@ -32,6 +31,7 @@ from fleek.domain.errors import (
     Unreadable,
     UriTooLong,
 )
+from fleek.domain.values import dataclass
 from fleek.front import refusal
 from fleek.front.connections import BodyBudget, Connections, UnsentBudget
 from fleek.front.exchange import Exchange

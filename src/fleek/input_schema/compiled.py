@@ -7,7 +7,7 @@ references are resolved, and nothing is retrieved.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import structlog
 
 from fleek.domain.errors import FieldError, InvalidInput
 from fleek.domain.text import closest, one_line
+from fleek.domain.values import dataclass
 from fleek.input_schema.normalized import normalize
 
 MAX_WORK: Final = 400_000

@@ -9,7 +9,6 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
@@ -17,6 +16,7 @@ from pydantic_core import Url
 from yarl import URL
 
 from fleek.domain.text import BLANKS
+from fleek.domain.values import dataclass
 
 MAX_URL: Final = 2048  # characters
 LOOKUP_SECONDS: Final = 3.0

@@ -9,7 +9,6 @@ error.
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urljoin
 
@@ -17,6 +16,7 @@ from opentelemetry.trace import SpanKind
 from yarl import URL
 
 from fleek.domain.text import BLANKS
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import Policy, UnsafeAddress, normalized, parse
 from fleek.tracing import span
 

@@ -6,7 +6,7 @@ an adapter is opened.
 
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.money import Micros
+from fleek.domain.values import dataclass
 from fleek.registry import misfits, supports
 
 RATE_LIMITED: Final = "provider_rate_limited"

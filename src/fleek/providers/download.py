@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from fleek.domain.errors import (
 from fleek.domain.host_errors import exhaustion
 from fleek.domain.media import Output
 from fleek.domain.text import LongText, head_of, pieces_of
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import Policy, UnsafeAddress
 from fleek.outbound.client import CallFailed, Client, NotSent, Response, ResponseLost
 from fleek.providers.encoding import EncodingBroken, decoded

@@ -9,7 +9,6 @@ import re
 import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property, lru_cache
@@ -20,6 +19,7 @@ from yarl import URL
 
 from fleek.domain.errors import OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.text import one_line, without_credentials
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import AllowedHost, Policy, UnsafeAddress
 from fleek.outbound.client import Client, NotSent, Response, ResponseLost
 from fleek.outbound.connections import MAX_CONNECTIONS, Connections

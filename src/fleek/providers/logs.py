@@ -9,12 +9,12 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
 
 from fleek import strict
 from fleek.domain.provider_logs import LEFT_OUT
 from fleek.domain.text import ChunkBuffer
+from fleek.domain.values import dataclass
 
 KEPT: Final = 65_536  # bytes kept at the beginning of a log; shorter bodies are not filtered
 TAIL: Final = 32_768  # minimum bytes kept at its end

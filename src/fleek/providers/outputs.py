@@ -15,13 +15,13 @@ import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from fleek.domain.data_uri import is_cut_data_uri, is_data_uri, storable_uri
 from fleek.domain.media import Output
 from fleek.domain.text import BLANKS, UNSTORABLE, LongText, head_of, joined
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import UnsafeAddress, normalized
 
 MAX_CHARS: Final = 65_536  # maximum length of an address

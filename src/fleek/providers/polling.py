@@ -4,11 +4,11 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import PredictionId
+from fleek.domain.values import dataclass
 from fleek.providers.base import Prediction
 
 KEPT: Final = 10_000  # ids

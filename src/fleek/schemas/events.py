@@ -1,7 +1,6 @@
 """The events of a job as callers see them: in webhooks and in event streams."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Protocol, Self
@@ -12,6 +11,7 @@ from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.job import Job
 from fleek.domain.media import Media
 from fleek.domain.money import usd_or_none
+from fleek.domain.values import dataclass
 from fleek.domain.webhooks import DISABLED_EVENT
 from fleek.schemas.base import Schema
 from fleek.schemas.read import Addresses, JobRead

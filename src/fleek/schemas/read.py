@@ -1,7 +1,6 @@
 """Jobs, files, models and errors in responses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -15,6 +14,7 @@ from fleek.domain.job import Job, Kind, Stage, State, Status
 from fleek.domain.media import SIZES, Media
 from fleek.domain.money import usd_or_none
 from fleek.domain.text import strip_unstorable
+from fleek.domain.values import dataclass
 from fleek.schemas.base import Schema
 from fleek.sniff.thumbnails import thumbnail_sizes
 

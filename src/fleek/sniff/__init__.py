@@ -1,9 +1,9 @@
 """Detection of a file's type from its bytes, never from its name or its declared type."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from fleek.domain.values import dataclass
 from fleek.sniff.kind import HEAD_BYTES, kind_of
 from fleek.sniff.measure import measure
 

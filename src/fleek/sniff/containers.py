@@ -6,8 +6,9 @@ the file, ignoring later bytes: True if the file is complete, None if its format
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Final
+
+from fleek.domain.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import secrets
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,6 +18,7 @@ import structlog
 
 from fleek.domain.host_errors import host_errors
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 
 AREAS: Final = ("media", "metadata", "uploads")
 KEY_PART: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")  # no hidden files, no `..`

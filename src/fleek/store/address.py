@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
 
@@ -19,6 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from fleek.domain.errors import ConfigurationError
+from fleek.domain.values import dataclass
 
 POSTGRES: Final = frozenset({"asyncpg", "psycopg", "psycopg2", ""})  # drivers that others name
 SQLITE: Final = frozenset({"aiosqlite", "pysqlite", ""})

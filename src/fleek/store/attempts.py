@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from sqlalchemy import Select, Uuid, bindparam, func, or_, select, text, tuple_,
 from fleek.domain.attempt import Attempt, Verdict
 from fleek.domain.errors import FleekError
 from fleek.domain.job import AttemptId, JobId, PredictionId
+from fleek.domain.values import dataclass
 from fleek.store import rows
 from fleek.store.database import Database, Reads, Transaction
 from fleek.store.prepared import Query

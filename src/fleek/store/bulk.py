@@ -1,6 +1,5 @@
 """Operations on many jobs, each with the place that it has reached."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NewType
@@ -11,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import JobFilter, JobId
+from fleek.domain.values import dataclass
 from fleek.store.audit import record
 from fleek.store.database import Database
 from fleek.store.rows import Mapper

@@ -5,12 +5,12 @@ and share its steady clock: a row, the anchor, maps one reading of that clock to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import delete, func, insert, select, text, update
 
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Transaction
 from fleek.store.prepared import Query
 from fleek.store.tables import ENDED, LIVE, ClockRow, JobRow, WorkerRow

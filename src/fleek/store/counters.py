@@ -1,7 +1,6 @@
 """How many jobs have each status: counters that each commit changes, not a scan."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from random import randrange
 from typing import Any, Final
@@ -9,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, text
 
 from fleek.domain.job import Status
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Transaction
 from fleek.store.prepared import Query, Write
 from fleek.store.queue import FIRST_DUE, NEXT_PROVIDER, first_run

@@ -6,7 +6,7 @@ one is not due before the earlier ones have been delivered or given up.
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from fleek import strict
 from fleek.domain.audit import SERVICE, Action, entry
 from fleek.domain.errors import FleekError
+from fleek.domain.values import dataclass
 from fleek.domain.webhooks import (
     DISABLED_EVENT,
     Delivery,

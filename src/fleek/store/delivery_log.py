@@ -1,7 +1,7 @@
 """Deliveries as their tenant sees them: the log, its attempts, tests and replays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -11,6 +11,7 @@ from sqlalchemy import insert, literal, select, text, tuple_
 from fleek.domain.audit import AuditEntry
 from fleek.domain.errors import Conflict, NotFound
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 from fleek.domain.webhooks import (
     Delivery,
     DeliveryAttempt,

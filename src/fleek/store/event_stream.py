@@ -9,7 +9,6 @@ Source: https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-IN
 """
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple, Self
 from uuid import UUID
@@ -29,6 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Transaction
 from fleek.store.events import Event
 from fleek.store.prepared import Query, Write

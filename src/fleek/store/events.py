@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, func, or_, select
 
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.prepared import Query

@@ -6,7 +6,6 @@ leaves nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from sqlalchemy import (
 from fleek.domain.errors import FleekError, IdempotencyKeyReused
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Job, JobId
+from fleek.domain.values import dataclass
 from fleek.store import rows
 from fleek.store.database import Database, Transaction
 from fleek.store.prepared import Query, Write

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +29,7 @@ from fleek.domain.errors import (
 from fleek.domain.idempotency import RequestIdentity
 from fleek.domain.job import Change, Job, JobId, Status, WorkerId
 from fleek.domain.media import Media
+from fleek.domain.values import dataclass
 from fleek.store import inputs, reuse, rows
 from fleek.store.clock import Leap
 from fleek.store.counters import count_accepted

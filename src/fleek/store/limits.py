@@ -6,12 +6,12 @@ drift. Without a limit nothing is counted or locked.
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select, text
 
 from fleek.domain.job import TERMINAL, Status
+from fleek.domain.values import dataclass
 from fleek.store import rows, tenants
 from fleek.store.database import Reads, Transaction
 from fleek.store.prepared import Query

@@ -8,7 +8,7 @@ asked for, and names the place from which the next one goes on.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select, TextClause, select, text, tuple_, union_all
 
 from fleek.domain.job import JobFilter, JobId
+from fleek.domain.values import dataclass
 from fleek.store import search
 from fleek.store.database import Database, Transaction
 from fleek.store.jobs import JobView, read_views

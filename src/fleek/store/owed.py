@@ -6,7 +6,6 @@ there is any endpoint is told by a statement that the transaction needs anyway.
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from uuid_utils.compat import uuid7
 
 from fleek.domain.job import Job, Status
 from fleek.domain.media import Media
+from fleek.domain.values import dataclass
 from fleek.domain.webhooks import Delivery, DeliveryId, EndpointId, lane_of
 from fleek.store import rows
 from fleek.store.database import Transaction

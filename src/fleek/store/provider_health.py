@@ -4,12 +4,12 @@ A row is written only when it changes. Without a row there was no recent failure
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import and_, bindparam, delete, or_, select, text, update
 
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query
 from fleek.store.tables import Instant, ProviderHealthRow

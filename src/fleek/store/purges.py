@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +20,7 @@ from sqlalchemy import (
 
 from fleek.domain.job import TERMINAL, Job, JobId, Status
 from fleek.domain.media import Part
+from fleek.domain.values import dataclass
 from fleek.store import rows
 from fleek.store.counters import add_counts
 from fleek.store.database import Database

@@ -8,7 +8,6 @@ The statements are made once: to make and to hash such large ones takes longer t
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 
 from fleek.domain.job import JobId, ModelName
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Reads, Transaction
 from fleek.store.prepared import Query
 from fleek.store.rows import padded

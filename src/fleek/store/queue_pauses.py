@@ -5,13 +5,13 @@ They stay until they are ended, whatever restarts. Pauses that the service decid
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select, text
 
 from fleek.domain.audit import AuditEntry
+from fleek.domain.values import dataclass
 from fleek.store.audit import record
 from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ from sqlalchemy import func, select, update
 
 from fleek.domain.errors import ConfigurationError, DatabaseUnavailable
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 from fleek.store.database import Database
 from fleek.store.tables import EventRow, JobRow
 

@@ -5,7 +5,7 @@ belong to the job that made them, and are kept as long as any job has them: see 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -14,6 +14,7 @@ from sqlalchemy import LargeBinary, String, bindparam, select, text
 from fleek.domain.job import Change, Job, JobId
 from fleek.domain.media import Media
 from fleek.domain.transitions import reuse
+from fleek.domain.values import dataclass
 from fleek.store import rows
 from fleek.store.database import Transaction
 from fleek.store.tables import REUSABLE, Instant, JobRow, MediaRow

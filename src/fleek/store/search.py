@@ -6,13 +6,13 @@ one on an expression: so no statement of ours writes it, and processes of an ear
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Uuid, func, literal_column, select, text
 
 from fleek.domain.job import JobId
+from fleek.domain.values import dataclass
 from fleek.store.database import Transaction
 from fleek.store.tables import JobRow
 

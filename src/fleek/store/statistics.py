@@ -3,7 +3,6 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Select, func, select, tuple_
 
 from fleek.domain.job import JobFilter, Status
+from fleek.domain.values import dataclass
 from fleek.store import listing
 from fleek.store.database import Database
 from fleek.store.tables import JobRow, MediaRow

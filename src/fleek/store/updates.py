@@ -7,7 +7,6 @@ together. Of two decisions at once, the second is made on what the first has lef
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
@@ -31,6 +30,7 @@ from fleek.domain.errors import FleekError, NotFound, OutOfBudget, PredictionTak
 from fleek.domain.job import AttemptId, Change, Job, JobId, Status
 from fleek.domain.media import Media
 from fleek.domain.provider_logs import PredictionLog
+from fleek.domain.values import dataclass
 from fleek.store import job_logs, rows
 from fleek.store.audit import record
 from fleek.store.counters import add_counts

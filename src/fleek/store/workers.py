@@ -1,13 +1,13 @@
 """Heartbeats of workers, and the lease of the coordinator role."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, bindparam, false, func, insert, or_, select, update
 
 from fleek.domain.job import WorkerId
+from fleek.domain.values import dataclass
 from fleek.store.database import Database, Reads
 from fleek.store.prepared import Query
 from fleek.store.tables import JobRow, RoleRow, WorkerRow

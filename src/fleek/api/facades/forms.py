@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from fastapi.requests import Request
@@ -12,6 +12,7 @@ from fleek.api.multipart import MAX_HEAD, Form, boundary_of
 from fleek.api.request_body import body_parts
 from fleek.domain.errors import InvalidInput, TooLarge, Unreadable
 from fleek.domain.uploads import Upload
+from fleek.domain.values import dataclass
 
 MAX_PARTS: Final = 64
 MAX_FIELD: Final = 65_536  # bytes

@@ -7,12 +7,13 @@ network. So a file must be a ``data:`` URI, or an https address at a public host
 import asyncio
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from yarl import URL
 
 from fleek.domain.errors import ProviderRejected, ProviderUnavailable
+from fleek.domain.values import dataclass
 from fleek.input_schema import CompiledSchema, compile_schema, normalize
 from fleek.outbound.addresses import (
     LOOKUP_SECONDS,

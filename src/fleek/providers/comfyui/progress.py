@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import structlog
 
 from fleek.domain.job import PredictionId
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import UnsafeAddress
 from fleek.outbound.client import CallFailed
 from fleek.outbound.sockets import Sockets

@@ -6,7 +6,7 @@ Source: ``server.py`` and ``execution.py`` of https://github.com/comfyanonymous/
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -15,6 +15,7 @@ from fleek.domain.errors import ProviderRejected
 from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
 from fleek.domain.text import LongText, one_line
+from fleek.domain.values import dataclass
 from fleek.providers.base import Failed, InputFile, Outcome, Prediction, Succeeded
 from fleek.providers.error_messages import read_reason
 from fleek.providers.http import Answer, Unreadable, raise_for_create

@@ -21,7 +21,6 @@ workflow has there is the default of the slot, and determines its type.
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from fleek.domain.errors import ProviderRejected
 from fleek.domain.job import MODEL_NAME, ModelName
+from fleek.domain.values import dataclass
 from fleek.providers.base import Model, Schema, prompt_note
 from fleek.providers.foreign_json import NotJson, parse
 

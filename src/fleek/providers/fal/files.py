@@ -9,12 +9,13 @@ Source: the package `fal-client` 1.0.3, its repository ``fal_v3``. Not run again
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, Final
 
 from fleek import strict
 from fleek.domain.errors import InputUnusable, ProviderUnavailable
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import MAX_URL
 from fleek.providers.base import InputFile
 from fleek.providers.fal.wire import NAME

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from fleek.domain.catalogue import PROMPT_NOTE
 from fleek.domain.errors import NotFound, OutcomeUnknown, ProviderRejected, ProviderUnavailable
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.domain.values import dataclass
 from fleek.outbound.client import Client
 from fleek.providers.base import (
     MAX_ANSWER_BYTES,

@@ -5,7 +5,7 @@ import base64
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from hashlib import sha256
 from math import isfinite
@@ -18,6 +18,7 @@ from fleek.domain.errors import NotFound, ProviderRejected
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
 from fleek.domain.text import joined
+from fleek.domain.values import dataclass
 from fleek.outbound.addresses import Policy
 from fleek.outbound.client import Client
 from fleek.providers.base import Budget, Failed, Model, Outcome, Prediction, Schema, Succeeded

@@ -7,13 +7,14 @@ every row counts, so one of them may be wrong.
 """
 
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from fleek.domain.attempt import Attempt
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import Job
+from fleek.domain.values import dataclass
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer, Unreadable, read_date
 from fleek.providers.openai.wire import read_created, read_video

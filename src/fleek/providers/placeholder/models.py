@@ -1,7 +1,6 @@
 """The placeholder's models: names, JSON schemas of their parameters, and kinds of output."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
@@ -9,6 +8,7 @@ from jsonschema_rs import Draft202012Validator
 
 from fleek.domain.errors import InputUnusable, NotFound, ProviderRejected
 from fleek.domain.job import MODEL_NAME, ModelName
+from fleek.domain.values import dataclass
 from fleek.providers.base import InputFile, Model, Schema
 from fleek.providers.placeholder.prediction import MAX_OUTPUTS, MAX_SEED
 from fleek.providers.placeholder.spec import OutputSpec

@@ -2,7 +2,6 @@
 
 import re
 import struct
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Final, Self
@@ -10,6 +9,7 @@ from typing import Final, Self
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import PredictionId
 from fleek.domain.media import Output
+from fleek.domain.values import dataclass
 from fleek.providers.base import Failed, Outcome, Prediction, Succeeded
 
 CLOCKS_DIFFER: Final = 10.0  # maximum difference between the clocks of two workers, in seconds

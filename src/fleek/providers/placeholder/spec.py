@@ -3,13 +3,14 @@
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b, sha256
 from typing import Any, Final
 
 from fleek.domain.data_uri import decode
 from fleek.domain.inputs import texts_of, with_values
 from fleek.domain.job import Job, ModelName
+from fleek.domain.values import dataclass
 
 _FRAME: Final = frozenset(
     {

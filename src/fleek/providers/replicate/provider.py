@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal
@@ -20,6 +20,7 @@ from fleek.domain.errors import (
 )
 from fleek.domain.job import Job, ModelName, PredictionId
 from fleek.domain.media import Output
+from fleek.domain.values import dataclass
 from fleek.outbound.client import Client
 from fleek.providers.base import (
     Budget,

@@ -5,11 +5,11 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fleek.domain.errors import FleekError, NotFound, ProviderUnavailable
 from fleek.domain.job import ModelName
+from fleek.domain.values import dataclass
 from fleek.input_schema import compile_schema, normalize
 from fleek.providers.base import Model, Schema, prompt_note
 from fleek.providers.http import Api, raise_for_read, read_errors

@@ -13,7 +13,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -24,6 +24,7 @@ from fleek.domain.data_uri import DataUriUnreadable, decode, is_data_uri
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.inputs import texts_of, with_values
 from fleek.domain.job import PredictionId
+from fleek.domain.values import dataclass
 from fleek.providers.base import Found, Prediction
 from fleek.providers.http import Answer, Api, Unreadable, raise_for_read, read_date, read_errors
 from fleek.providers.replicate.schemas import Target

@@ -11,7 +11,6 @@ import stat
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from uuid import uuid4
 from fleek import failpoints
 from fleek.domain.errors import NotFound, StorageFull
 from fleek.domain.media import Key
+from fleek.domain.values import dataclass
 from fleek.storage.base import AREAS, Stored, folders_of, remove_stale, split, write_all
 
 MIN_FREE_BYTES: Final = 16 * 1024 * 1024
@@ -49,7 +49,11 @@ class Tree:
     """
 
     def __init__(
-        self, root: Path, *, disk: Disk = Disk(), min_free_bytes: int = MIN_FREE_BYTES
+        self,
+        root: Path,
+        *,
+        disk: Disk = Disk(),  # noqa: B008 - a value
+        min_free_bytes: int = MIN_FREE_BYTES,
     ) -> None:
         self._root = root
         self._disk = disk

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from fleek.api.facades.models import count_parameter
 from fleek.domain.inputs import texts_of, with_values
+from fleek.domain.values import dataclass
 from fleek.providers.base import Schema
 
 SIZES: Final[Mapping[str, tuple[int, int, str]]] = {

@@ -1,7 +1,6 @@
 """The request that submits a job."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi.requests import Request
@@ -12,6 +11,7 @@ from fleek.api.facades.fal.result import METADATA
 from fleek.api.facades.models import find_model
 from fleek.domain.errors import FieldError, InvalidInput, NotFound
 from fleek.domain.job import DEFAULT_PRIORITY, MODEL_NAME, JobRequest, JobWebhook, ModelName
+from fleek.domain.values import dataclass
 from fleek.schemas.create import read_prompt
 from fleek.schemas.events import ENDS
 

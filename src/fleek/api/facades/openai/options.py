@@ -4,13 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from fleek.api.facades.models import COUNTS, by_preference
 from fleek.api.facades.openai.errors import refused, unknown_model
 from fleek.domain.errors import NotFound
 from fleek.domain.job import MODEL_NAME, ModelName
+from fleek.domain.values import dataclass
 from fleek.engine.routes import split_provider
 from fleek.engine.runtime import Runtime
 from fleek.providers.base import Schema
