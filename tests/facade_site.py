@@ -192,6 +192,7 @@ class _Running(Thread):
                 ssrf_allow_cidrs=("127.0.0.0/8",),
                 webhook_allow_http=True,
                 rate_per_minute=0,
+                make_thumbnails=False,  # no second process for a job
                 max_write_wait_seconds=timedelta(seconds=60),  # the machine may be busy
             )
             return await stack.enter_async_context(open_runtime(settings))
