@@ -42,7 +42,7 @@ def test_a_run_is_started_once_after_any_crash(host: ComfyUIHost, tmp_path: Path
 def test_a_short_storm_runs_nothing_twice(host: ComfyUIHost, tmp_path: Path) -> None:
     """With kills and lost responses, each attempt has one run."""
     storm = Storm(
-        seed=7, jobs=40, kills=4, minutes=0.25, wild=False, split=False, polling=True, repeats=True
+        seed=7, jobs=24, kills=3, minutes=0.15, wild=False, split=False, polling=True, repeats=True
     )
 
     with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:

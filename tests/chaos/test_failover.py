@@ -26,7 +26,7 @@ def host(_full_suite: None, tmp_path: Path) -> Generator[SeveralHost]:
 
 def test_a_storm_over_two_providers_costs_nothing(host: SeveralHost, tmp_path: Path) -> None:
     """Lost answers, lost callbacks, late predictions, limits and kills."""
-    storm = Storm(seed=7, jobs=40, kills=4, minutes=0.25, wild=False, split=False, several=True)
+    storm = Storm(seed=7, jobs=24, kills=3, minutes=0.15, wild=False, split=False, several=True)
 
     with rigged(tmp_path, host, **{**SETTINGS, **PATIENT}) as rig:
         outcome = run(rig, storm)
