@@ -140,6 +140,23 @@ async def test_a_statement_waits_for_what_a_cancelled_caller_has_left(
     assert found == [(0,)]
 
 
+async def test_the_thread_is_visited_no_more_once_it_has_done_what_was_left(
+    connection: Counting,
+) -> None:
+    """A connection to read from is never rolled back: one cancelled caller would make it slow for good."""
+    caller = asyncio.create_task(connection.visit(lambda _file: None))
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    connection.visits = 0
+
+    with connection.in_place():
+        for _ in range(3):
+            await connection.fetch("SELECT count(*) FROM numbers", ())
+
+    assert connection.visits == 1
+
+
 async def test_an_answer_of_a_cancelled_caller_holds_no_lock(
     connection: Counting, tmp_path: Path
 ) -> None:

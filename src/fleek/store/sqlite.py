@@ -121,14 +121,15 @@ class Connection(aiosqlite.Connection):
         """Undo what is open; a connection on which nothing is open is not visited."""
         if self._left_behind or self._conn.in_transaction:
             await super().rollback()
-            self._left_behind = False
 
     async def _execute(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call] # the library's
+            answer = await super()._execute(fn, *args, **kwargs)  # type: ignore[no-untyped-call] # the library's
         except asyncio.CancelledError:
             self._left_behind = True
             raise
+        self._left_behind = False  # the thread has done before what it was asked before
+        return answer
 
 
 class Cursor:
