@@ -115,20 +115,16 @@ def test_every_job_ends_once_after_any_disturbance(
     dispatch: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Processes, the broker and the database in turn; nobody has to restart the others.
-
-    Dramatiq's messages and its broker only: a worker of its own is killed in tests/dispatch/test_processes.py,
-    and the database knows nothing of the messages.
-    """
+    """Processes, the broker and the database in turn; nobody has to restart the others."""
     monkeypatch.setenv("REDIS_URL", own_redis.url())
     accepted: list[str] = []
     with installed(tmp_path, own_postgres, own_redis, dispatch) as many:
-        of_messages = (
+        for disturb in (
+            kill_some,
             partial(repeat_messages, dispatch=dispatch),
             partial(empty_and_stop, redis=own_redis),
-        )
-        others = (kill_some, partial(restart, postgres=own_postgres))
-        for disturb in (*of_messages, *(others if dispatch == "celery" else ())):
+            partial(restart, postgres=own_postgres),
+        ):
             accepted += disturb(many)
             many.service.settle(seconds=SETTLE)
             assert_each_once(many.service, accepted)

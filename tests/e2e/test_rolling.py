@@ -20,9 +20,7 @@ from service_process import PATIENCE, Process, Service, assert_each_once, runnin
 NEXT: Final = "999.0.0"
 REVISION: Final = "9999"
 WAVE: Final = 8  # jobs between two steps of the deploy
-PAUSE_SECONDS: Final = (
-    0.8  # of each caller between two turns: at each moment some wait for an answer
-)
+PAUSE_SECONDS: Final = 0.3  # of each caller between two turns, to leave processor time
 LOOK_SECONDS: Final = 0.2  # between two counts of completed jobs
 DRAIN_SECONDS: Final = 60.0  # a few, plus the delay of a busy machine
 HANGS_SECONDS: Final = 180  # the response to a create request
