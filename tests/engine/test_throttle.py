@@ -34,7 +34,7 @@ from fleek.engine.throttle import (
     circuit_pause,
     refresh_pauses,
 )
-from fleek.engine.watch import Watch
+from fleek.engine.watch import READ_SECONDS, Watch
 from fleek.providers.base import (
     PAYMENT_REQUIRED,
     RATE_LIMITED,
@@ -721,6 +721,27 @@ async def test_many_predictions_are_polled_together(
     assert together == 30
     assert len(provider.polled) == 30
     assert rt.metrics.budget.labels("placeholder", "calls")._value.get() < 0
+
+
+async def test_predictions_that_were_forgotten_cost_no_calls(
+    rt: Runtime, provider: FakeProvider, clock: Clock
+) -> None:
+    """They have ended otherwise while they waited for a call: those behind them would wait on for nothing."""
+    provider.budget = Budget(calls_per_minute=600)
+    await running(rt, provider, 4)
+    watch = a_watch(rt, clock)
+    await watch.turn()
+    clock.tick(seconds=1)
+    watch._calls["placeholder"].drain()
+    await watch.turn()  # their looks are due, and wait for calls
+    [(*ended, last)] = watch._queues.values()
+    for watched in ended:
+        del watch._watched[watched.row.id]
+    clock.tick(seconds=READ_SECONDS - 0.03)  # time for one call, and not for the next read of rows
+
+    await watch.turn()
+
+    assert provider.polled == [last.row.prediction_id]
 
 
 class CountingProvider(FakeProvider):

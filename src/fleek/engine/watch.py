@@ -130,17 +130,25 @@ class Watch:
 
         Returns also for how many calls it is charged.
         """
-        queue, calls = self._queues[account], self._calls[account.key]
+        queue, left = self._queues[account], self._calls[account.key].available()
         most = self._max_calls_per_poll.get(account.key)
-        left = calls.available()
         if most is not None and left >= 1 and len(queue) > max(left, most):
-            looks = min(len(queue), MAX_POLLED)
-            charged = most  # the most that they may cost together, even if it overdraws
+            taken = self._taken(queue, MAX_POLLED)
+            charged = min(most, len(taken))  # what they may cost together, even if it overdraws
         else:
-            looks = charged = min(len(queue), max(int(min(left, PAGE)), 0))
+            taken = self._taken(queue, int(min(left, PAGE)))
+            charged = len(taken)
         self._charge(account, charged)
-        taken = [queue.popleft() for _ in range(looks)]
-        return [watched for watched in taken if watched.row.id in self._watched], charged
+        return taken, charged
+
+    def _taken(self, queue: deque[_Watched], number: int) -> list[_Watched]:
+        """Take so many from a queue; those that have been forgotten meanwhile cost nothing."""
+        taken: list[_Watched] = []
+        while queue and len(taken) < number:
+            watched = queue.popleft()
+            if watched.row.id in self._watched:
+                taken.append(watched)
+        return taken
 
     def _charge(self, account: Account, number: int) -> None:
         calls = self._calls[account.key]
