@@ -46,14 +46,10 @@ UNDER_WAY: Final = timedelta(seconds=5)  # beyond a caller's patience, for a bat
 RECENT_SECONDS: Final = 0.5  # since the latest write of a request: more of them may be under way
 FEW: Final = 16  # steps in one transaction meanwhile; fewer cost much more each
 SHARE: Final = 8  # or one in so many of those that wait, so that no backlog outlasts light traffic
-REST_SECONDS: Final = (
-    0.0002  # from the begin of such a transaction to the next, per recent request
-)
-LONGEST_REST_SECONDS: Final = 0.08  # as many requests come as the process can answer
+REST_SECONDS: Final = 0.0002  # per recent request, from one such transaction to the next
+LONGEST_REST_SECONDS: Final = 0.08  # when as many requests come as the process can answer
 
-PACE_SECONDS: Final = (
-    0.02  # from the begin of a transaction with steps to that of the next small one
-)
+PACE_SECONDS: Final = 0.02  # from a transaction with steps to the next small one
 LATELY_SECONDS: Final = 0.1
 MANY: Final = 12  # steps in that time: 120 in a second, as 25 jobs have; with fewer none waits
 FULL: Final = 16  # steps that wait for no others: more share a transaction if they come at once
@@ -85,7 +81,7 @@ class Requests:
         return self._clock() - self._latest < RECENT_SECONDS
 
     def rest(self) -> float:
-        """Return for how many seconds steps rest after the begin of a transaction with some."""
+        """Return for how many seconds steps rest, counted from the beginning of their latest transaction."""
         now = self._clock()
         self._number *= math.exp((self._weighed_at - now) / RECENT_SECONDS)
         self._weighed_at = now
@@ -101,9 +97,7 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._begun: deque[tuple[float, int]] = (
-            deque()
-        )  # when transactions began, with how many steps
+        self._begun: deque[tuple[float, int]] = deque()  # when, and with how many steps
 
     def note(self, steps: int) -> None:
         """Take note of a transaction that begins."""
@@ -247,7 +241,10 @@ class Batcher(Generic[Item, Result]):
             self._idle += 1
 
     def _rest(self) -> float:
-        """Return the seconds for which steps wait here: for others, and for requests; if one waits, none."""
+        """Return for how many seconds the steps here wait, for others or for requests.
+
+        0 if a request waits here, which takes them along.
+        """
         steps = len(self._yielding)
         if not 0 < steps == len(self._waiting):
             return 0
