@@ -7,17 +7,19 @@ from contextlib import AsyncExitStack
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import Executable, literal, select, text
 
 from backing_services import both_databases
 from fleek import store
+from fleek.domain.errors import DatabaseUnavailable
 from fleek.store import database
 from fleek.store.database import Database, open_database
 from fleek.store.pools import STATEMENTS
 from fleek.store.prepared import Query, Write
+from fleek.store.sqlite import Connection
 
 
 async def test_a_statement_is_compiled_once_for_all_pools(tmp_path: Path) -> None:
@@ -134,6 +136,36 @@ async def test_the_end_waits_for_a_connection_in_use(tmp_path: Path, kind: str) 
         await using
 
     assert files == ["a.db"]
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_the_end_does_not_wait_for_a_connection_that_could_not_be_opened(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service whose database is away would stop late."""
+    opening, may_fail = asyncio.Event(), asyncio.Event()
+
+    async def fail(_connection: Connection) -> NoReturn:
+        opening.set()
+        await may_fail.wait()
+        raise OSError("it is away")
+
+    async def use(db: Database) -> None:
+        async with db.read() if kind == "read" else db.write():
+            pass
+
+    monkeypatch.setattr(Connection, "opened", fail)
+    monkeypatch.setattr(database, "RETURN_SECONDS", 3600)
+    async with open_database(f"sqlite:///{tmp_path}/a.db") as db, asyncio.timeout(20):
+        using = asyncio.create_task(use(db))
+        await opening.wait()
+        closing = asyncio.create_task(db.close())
+        await asyncio.sleep(0)
+        may_fail.set()
+        await closing
+        failed = await asyncio.gather(using, return_exceptions=True)
+
+    assert [type(error) for error in failed] == [DatabaseUnavailable]
 
 
 def test_every_statement_is_compiled_once() -> None:

@@ -118,6 +118,8 @@ class Database:
             if committing and not has_answered(error.__cause__):
                 raise WriteUnknown(str(error)) from error.__cause__
             raise
+        finally:
+            self._back.set()  # also if none could be opened, of which no pool tells
 
     @asynccontextmanager
     async def read(self, *, short: bool = False) -> AsyncIterator[Transaction]:
@@ -138,9 +140,12 @@ class Database:
         To lend one and to take it back takes as long as a short read. Nothing else may be waited for
         meanwhile: there are few.
         """
-        with translated():
-            async with lent(self._reader) as tx:
-                yield _Lent(tx, kind=self.kind)
+        try:
+            with translated():
+                async with lent(self._reader) as tx:
+                    yield _Lent(tx, kind=self.kind)
+        finally:
+            self._back.set()  # see `write`
 
     @asynccontextmanager
     async def lasting_write(self) -> AsyncIterator[Transaction]:
