@@ -22,12 +22,12 @@ from fleek.api.facades.repeats import Repeats
 from fleek.api.feed import Feed
 from fleek.api.hosts import HostOriginMiddleware
 from fleek.api.hub import Hub
-from fleek.api.lazy_routes import LazyRoutes
 from fleek.api.metrics import ApiMetrics
 from fleek.api.middleware import RequestIdMiddleware
 from fleek.api.peers import Peers
 from fleek.api.queue_positions import QueuePositions
 from fleek.api.request_rates import RequestRates
+from fleek.api.route_modules import RouteModules
 from fleek.api.routing import answering_head, knowing_words, without_scope
 from fleek.api.short_cache import NegativeCache, ShortCache
 from fleek.api.streams import Streams
@@ -115,8 +115,8 @@ EXPOSED: Final = (
 def create_app(rt: Runtime) -> FastAPI:
     """Return the application. It does not close `rt`, which must stay open while it serves."""
     ours = {begins: [f"fleek.api.{name}" for name in names] for begins, names in MODULES.items()}
-    api = LazyRoutes(ours, prepare=_prepare, documented=True)
-    facades = LazyRoutes(lazy.modules(), prepare=_prepare, documented=False)
+    api = RouteModules(ours, prepare=_prepare, documented=True)
+    facades = RouteModules(lazy.modules(), prepare=_prepare, documented=False)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limits = WriteLimits()
     app = Application(

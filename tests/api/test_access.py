@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
-from fleek.api.lazy_routes import LazyRoutes, load_routes
+from fleek.api.route_modules import RouteModules, load_routes
 from fleek.api.routing import ScopedRoute, router
 from fleek.app import create_app
 from fleek.domain.access import ANONYMOUS, ANY_SCOPE, Caller, Required, Scope
@@ -46,7 +46,7 @@ def test_only_these_routes_are_open(rt: Runtime) -> None:
 
     declared = scopes(app)
 
-    assert all(isinstance(route, ScopedRoute | LazyRoutes) for route in app.routes)
+    assert all(isinstance(route, ScopedRoute | RouteModules) for route in app.routes)
     assert {name.split()[1] for name, scope in declared.items() if scope is None} == OPEN
     assert all(
         declared[f"HEAD {name.removeprefix('GET ')}"] is scope

@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fleek.api.application import Application, DirectRoutes, ErrorLayer
 from fleek.api.direct import DirectRoute
-from fleek.api.lazy_routes import load_routes
+from fleek.api.route_modules import load_routes
 from fleek.api.routing import Router, ScopedRoute
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 
 from fleek.api.lazy_route import LazyRoute
-from fleek.api.lazy_routes import load_routes
+from fleek.api.route_modules import load_routes
 from fleek.api.routing import ScopedRoute, answering_head, lenient_router
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx2
 from fastapi.routing import APIRoute
 
-from fleek.api.lazy_routes import load_routes
+from fleek.api.route_modules import load_routes
 from fleek.app import create_app
 from fleek.domain.job import Status
 from fleek.engine.runtime import Runtime

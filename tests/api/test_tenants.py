@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from event_reader import EventReader
 from fakes import PNG
-from fleek.api.lazy_routes import load_routes
+from fleek.api.route_modules import load_routes
 from fleek.api.routing import ScopedRoute
 from fleek.app import create_app
 from fleek.domain.access import Scope

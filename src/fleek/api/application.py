@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleek.api.deps import JOB_ID
 from fleek.api.direct import DirectRoute
-from fleek.api.lazy_routes import load_documented
+from fleek.api.route_modules import load_documented
 
 ID_LENGTH: Final = 36
 OF_JOB: Final = "{job_id}"

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from fleek.api import suggestions
-from fleek.api.lazy_routes import load_documented
+from fleek.api.route_modules import load_documented
 from fleek.domain.errors import (
     BudgetExceeded,
     CallbackRejected,

@@ -48,7 +48,7 @@ GroupedWrite = Callable[[Transaction, Sequence[Item]], Awaitable[Sequence[Result
 PATIENCE: Final = timedelta(seconds=10)
 RETURN_SECONDS: Final = 2.0  # at the end, for connections in use
 IN_PLACE: Final = 64
-"""Short items that are read or inserted at once on the event loop, in some ten milliseconds at most.
+"""Short items that are read or inserted at once on the event loop, in some ten milliseconds unless they are large.
 
 In a thread each row hands the interpreter over and back: beside a busy worker, 32 submissions took
 14 ms there, and 4 in place. With more of them, all requests would wait for too long.

@@ -24,7 +24,7 @@ def beginning(path: str) -> str:
     return "/" + path[1:].partition("/")[0]
 
 
-class LazyRoutes(BaseRoute):
+class RouteModules(BaseRoute):
     """Stands before routes, and puts those of a module behind itself once one is asked for."""
 
     def __init__(
@@ -83,12 +83,12 @@ def routes_of(module: str) -> list[BaseRoute]:
 def load_documented(app: FastAPI) -> None:
     """Load all routes that the description of the API has."""
     for route in list(app.routes):
-        if isinstance(route, LazyRoutes) and route.documented:
+        if isinstance(route, RouteModules) and route.documented:
             route.load_all(app)
 
 
 def load_routes(app: FastAPI) -> None:
     """Load all routes, for whoever looks at all of them."""
     for route in list(app.routes):
-        if isinstance(route, LazyRoutes):
+        if isinstance(route, RouteModules):
             route.load_all(app)

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from fleek import api
-from fleek.api import lazy_routes
+from fleek.api import route_modules
 from fleek.api.direct import DirectRoute
-from fleek.api.lazy_routes import beginning, load_routes, routes_of
+from fleek.api.route_modules import beginning, load_routes, routes_of
 from fleek.api.routing import Router
 from fleek.app import AT_START, MODULES, create_app
 from fleek.engine.runtime import Runtime
@@ -118,7 +118,7 @@ async def test_a_module_that_could_not_be_imported_is_tried_again(
     app = create_app(rt)
 
     with monkeypatch.context() as short:
-        short.setattr(lazy_routes, "import_module", out_of_descriptors)
+        short.setattr(route_modules, "import_module", out_of_descriptors)
         for path in ("/api/v1/models", "/api/v1/unknown"):
             with pytest.raises(OSError, match="Too many open files"):
                 await answer(app, "GET", path)
