@@ -284,7 +284,8 @@ def _run(service: Service, receiver: Collector, found: Findings) -> dict[str, st
         "[[emu:create_401]]",
         "[[emu:create_422]]",
     ):
-        with suppress(httpx2.ReadError):  # the third one causes an internal error
+        # The third one causes an internal error, after which the connection ends.
+        with suppress(httpx2.ReadError, httpx2.RemoteProtocolError):
             answer = service.http.post(
                 "/api/v1/generate",
                 headers={**known, "Idempotency-Key": f"k {prompt}".replace(" ", "-")},
