@@ -234,7 +234,7 @@ def test_33_offline_a_draft_is_kept_and_sending_says_why_not(
     """Once the connection is back, the same press works."""
     tab = open_tab(service, forgiving=True)
     page = tab.go()
-    page.wait_for_selector(".model b")
+    page.wait_for_selector("[data-drop]", state="attached")  # the parts of the page that come late
     page.fill("#prompt", "thirty-three")
     page.context.set_offline(True)
 
