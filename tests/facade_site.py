@@ -23,6 +23,8 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from default_settings import defaults
+from fleek.api.facades import repeats
+from fleek.api.sse import disconnected
 from fleek.bootstrap import open_runtime
 from fleek.domain.job import Job
 from fleek.emulator.plan import Plan
@@ -58,6 +60,7 @@ class Line:
     lose: int = 0  # answers to be lost: of the next requests that begin with `where`
     where: str = "POST"
     lost: int = 0
+    breaking: bool = False  # the latest request is one whose answer is lost
     losing: Callable[[], Coroutine[Any, Any, None]] | None = None  # what is awaited before
     lines: list[str] = field(default_factory=list)  # the first lines of all requests
 
@@ -84,6 +87,7 @@ class Line:
         self.lines.append(head.partition(b"\r\n")[0].decode())
         losing = self.lose > 0 and head.startswith(self.where.encode())
         self.lose -= losing
+        self.breaking = losing
         if losing:
             back.cancel()  # now: the answer may come before what is awaited below
         up.write(head)
@@ -249,4 +253,17 @@ def site(running_site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("SSL_CERT_FILE", str(running_site.ca))
     running_site.line.lose = running_site.line.lost = 0
     running_site.line.losing, running_site.line.where = None, "POST"
+    monkeypatch.setattr(repeats._Noticed, "__call__", _held(running_site.line))
     return running_site
+
+
+def _held(line: Line) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return what gives an answer that is to be lost only when its connection has broken: not by chance."""
+    answer = repeats._Noticed.__call__
+
+    async def held(response: Any, scope: Any, receive: Any, send: Any) -> None:
+        if line.breaking:
+            await disconnected(receive)
+        await answer(response, scope, receive, send)
+
+    return held
