@@ -16,7 +16,7 @@ from fleek.api.admin_refusals import AdminRefusals
 from fleek.api.admission import Admission, WriteLimits
 from fleek.api.application import Application
 from fleek.api.deps import addresses
-from fleek.api.facades import lazy
+from fleek.api.facades import registry
 from fleek.api.facades.headers import REQUEST_HEADERS, RESPONSE_HEADERS
 from fleek.api.facades.repeats import Repeats
 from fleek.api.feed import Feed
@@ -116,7 +116,7 @@ def create_app(rt: Runtime) -> FastAPI:
     """Return the application. It does not close `rt`, which must stay open while it serves."""
     ours = {begins: [f"fleek.api.{name}" for name in names] for begins, names in MODULES.items()}
     api = RouteModules(ours, prepare=_prepare, documented=True)
-    facades = RouteModules(lazy.modules(), prepare=_prepare, documented=False)
+    facades = RouteModules(registry.modules(), prepare=_prepare, documented=False)
     metrics, proxies = ApiMetrics(rt.metrics.registry), Peers(rt.settings.forwarded_allow_ips)
     limits = WriteLimits()
     app = Application(
@@ -142,7 +142,7 @@ def create_app(rt: Runtime) -> FastAPI:
     app.state.metrics = metrics
     app.state.write_limits = limits
     app.state.proxies = proxies
-    errors.install(app, lazy.error_forms())
+    errors.install(app, registry.error_forms())
     api.load(app, *AT_START)
     return app
 

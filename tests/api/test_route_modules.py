@@ -119,10 +119,12 @@ async def test_a_module_that_could_not_be_imported_is_tried_again(
 
     with monkeypatch.context() as short:
         short.setattr(route_modules, "import_module", out_of_descriptors)
-        for path in ("/api/v1/models", "/api/v1/unknown"):
-            with pytest.raises(OSError, match="Too many open files"):
-                await answer(app, "GET", path)
+        refused = await answer(app, "GET", "/api/v1/models")
+        unknown = await answer(app, "GET", "/api/v1/generates")
 
+    assert (refused.status_code, refused.json()["code"]) == (503, "resources_exhausted")
+    assert unknown.status_code == 404
+    assert unknown.json()["errors"][0]["suggestion"] == "/api/v1/generate"
     assert (await answer(app, "GET", "/api/v1/models")).status_code == 200
     assert (await answer(app, "GET", "/api/v1/unknown")).status_code == 404
 

@@ -7,6 +7,7 @@ Source: RFC 9457.
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from itertools import takewhile
@@ -258,7 +259,8 @@ async def _on_refused(request: Request, error: Exception) -> Response:
 
 
 def _route(request: Request) -> suggestions.Suggestion | None:
-    load_documented(request.app)
+    with suppress(HostError):  # no suggestion is worth a failure: those that are loaded will do
+        load_documented(request.app)
     routes = (route for route in request.app.routes if isinstance(route, APIRoute))
     documented = (route.path_format for route in routes if route.include_in_schema)
     return suggestions.for_path(request.url.path, documented)

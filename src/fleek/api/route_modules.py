@@ -12,6 +12,8 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
+from fleek.domain.host_errors import host_errors
+
 VERSIONED: Final = "/api/v1/"
 
 Prepare = Callable[[Iterable[BaseRoute]], list[BaseRoute]]
@@ -53,7 +55,10 @@ class RouteModules(BaseRoute):
     def load(self, app: FastAPI, *beginnings: str) -> None:
         """Put the routes of these beginnings behind this one; loaded ones keep the order of modules.
 
-        Where a module cannot be imported, as the process is out of file descriptors, the next request tries again.
+        Where a module cannot be imported, the next request tries again.
+
+        Raises:
+            HostError: This process has no file descriptors left to read a module with.
         """
         wanted = {name for each in beginnings for name in self._waiting.get(each, ())}
         if new := wanted - self._imported:
@@ -75,7 +80,8 @@ class RouteModules(BaseRoute):
 
 def routes_of(module: str) -> list[BaseRoute]:
     """Import a module that has a `router`, or several such modules as `ROUTES`, and return its routes."""
-    imported = import_module(module)
+    with host_errors("load a part of the API"):
+        imported = import_module(module)
     parts = getattr(imported, "ROUTES", (imported,))
     return [route for part in parts for route in part.router.routes]
 

@@ -5,7 +5,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from fleek.api.facades.lazy import FACADES
+from fleek.api.facades.registry import FACADES
 from fleek.app import create_app
 from fleek.engine.runtime import Runtime
 
