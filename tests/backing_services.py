@@ -171,9 +171,9 @@ class Services:
         self._spare: list[str] = []  # empty databases of this process
 
     @classmethod
-    def open(cls) -> "Services":
-        """Create a folder for a run, and remove those of runs that were killed."""
-        place = _place()
+    def open(cls, place: Path | None = None) -> "Services":
+        """Create a folder for a run below `place`, or on disk, and remove those of runs that were killed."""
+        place = place if place is not None and _passable(place) else _place()
         for left in place.glob(f"{PREFIX}*/owner"):
             with suppress(PermissionError), _locked(left, wait=False) as unowned:
                 if unowned:

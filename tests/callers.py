@@ -9,6 +9,7 @@ from typing import Final
 
 import httpx2
 
+from authorities import trusted
 from service_process import PATIENCE, SMALL
 
 CALLERS: Final = 4
@@ -49,7 +50,7 @@ def is_a_pause(answer: httpx2.Response) -> bool:
 
 def connected(url: httpx2.URL | str) -> httpx2.Client:
     """Return a client of the service at this address."""
-    return httpx2.Client(base_url=url, timeout=PATIENCE)
+    return httpx2.Client(base_url=url, verify=trusted(), timeout=PATIENCE)
 
 
 @contextmanager

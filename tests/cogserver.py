@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import httpx2
 
+from authorities import trusted
 from backing_services import NotStarted, free_port
 
 MODEL: Final = Path(__file__).parent / "providers" / "cog" / "model"
@@ -146,7 +147,10 @@ class CogServer:
     def _health(self) -> str:
         try:
             health = httpx2.get(
-                f"{self.url}/health-check", timeout=START_SECONDS, trust_env=False
+                f"{self.url}/health-check",
+                verify=trusted(),
+                timeout=START_SECONDS,
+                trust_env=False,
             ).json()
         except httpx2.HTTPError:
             return "no answer"

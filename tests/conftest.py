@@ -31,6 +31,7 @@ from fleek.engine.heartbeat import WorkerLease
 from fleek.engine.runtime import Runtime
 from fleek.settings import Settings
 from longest_first import longest_first
+from memory import in_memory
 from sampled import beyond_sample
 
 structlog.configure(  # unless a test does; the default draws each traceback, in half a second
@@ -52,10 +53,8 @@ REAL: Final[Mapping[str, frozenset[str]]] = {
 """Parameters of fixtures that need their own server."""
 SLOW_TO_COLLECT: Final = frozenset({"test_schemathesis.py"})
 BROWSER: Final = Path(__file__).parent / "browser"  # all of it has this marker
-MEMORY: Final = Path("/dev/shm")  # an in-memory file system on Linux
 SELDOM: Final = (10_000, 20, 50)
 """How often to look for garbage: as the service does, see `fleek.worker.tune_gc`."""
-ROOM_BYTES: Final = 4 * 1024**3  # a container's default is 64 MB
 
 for _profile, _examples in {"full": 100, "quick": 5}.items():
     hypothesis.settings.register_profile(
@@ -72,14 +71,15 @@ providers._get_local_constants = Constants
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Create the folder shared by all processes of a run, and keep tests' folders in memory.
+    """Create the folder shared by all processes of a run, and keep all folders in memory.
 
-    A commit waits for the disk, on many machines longer than the rest of a test.
+    A commit waits for the disk, on many machines longer than the rest of a test, and PostgreSQL
+    creates thousands of files.
     """
-    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # noqa: TID251 - pytest's
+    if (memory := in_memory()) is not None:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))  # noqa: TID251 - pytest's
     shared = getattr(config, "workerinput", {}).get("services")
-    config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open()
+    config.stash[SERVICES] = Services(Path(shared)) if shared else Services.open(memory)
     if shared is None:
         config.pluginmanager.register(FailureNames(config))
 

@@ -4,15 +4,15 @@ They start predictions at an emulated account, over a socket. All of them, and t
 the clock of the test: nothing waits for real time. The account's ledger lists paid predictions.
 """
 
-import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Final
 
+from authorities import trusted
 from fakes import Clock, a_request
 from fleek.dispatch.base import Handler, Task
 from fleek.domain.errors import CallbackRejected
@@ -77,12 +77,6 @@ class Dispatched:
 
     async def check(self) -> None:
         """Accept any id."""
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """Return the TLS context of all clients here; creating one takes a while."""
-    return ssl.create_default_context()
 
 
 @dataclass(slots=True)
@@ -248,9 +242,9 @@ class Installation:
         url = self.emulator.api_url
         host = AllowedHost.of(url)
         policy = Policy(named=(host,), patterns=(), setting="REPLICATE_OUTPUT_HOSTS")
-        files = Client(policy, Connections(policy, tls=tls()), read=60.0)
+        files = Client(policy, Connections(policy, tls=trusted()), read=60.0)
         token = authorization("r8_clocks")
-        api = open_api(url, headers=token, tls=tls(), steady=self.clock.steady)
+        api = open_api(url, headers=token, tls=trusted(), steady=self.clock.steady)
         base = f"{PUBLIC_URL}/webhooks/replicate" if self.callbacks else None
         config = AccountConfig(callback_base=base)
         provider = ReplicateProvider(api, files, config, now=wall, clock=self.clock.steady)

@@ -4,8 +4,8 @@ Two thirds of the time of ``python -m fleek serve`` until it is ready are import
 hundreds of processes. So each process of a run has a template: a Python that has imported the
 service and does nothing. It forks for each order and the copy runs the program, as ``python -m``
 does: with arguments, environment, folder and streams of its own, nothing of the template's but its
-modules and the seed of its hashes. It becomes a child of the process that ordered it, which alone
-waits for its end.
+modules, the certificates it has read and the seed of its hashes. It becomes a child of the process
+that ordered it, which alone waits for its end.
 
 Where that is not possible (not Linux, an environment that the interpreter itself reads, the
 measurement of coverage), a new Python is started.
@@ -28,7 +28,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NoReturn
 
 READ_AT_START: Final = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_", "COVERAGE_")
 """How the names of variables begin that are read before a program begins."""
@@ -39,7 +39,8 @@ SERVICE: Final = (
     *("fleek.dispatch.embedded", "fleek.storage.local"),
     *("fleek.providers.placeholder", "fleek.providers.replicate"),
     *("fleek.api.pages", "fleek.api.media", "fleek.api.health", "fleek.api.events"),
-    *("fleek.api.webhook_events", "fleek.schemas.filter", "fleek.engine.recollect"),
+    *("fleek.api.jobs", "fleek.api.lists", "fleek.api.webhook_events", "fleek.schemas.filter"),
+    *("fleek.engine.recollect", "anyio._backends._asyncio", "typer._adapters"),
     # what a process imports when it opens its database, migrates it, paints and answers
     *("sqlalchemy.dialects.sqlite.aiosqlite", "sqlalchemy.dialects.postgresql.asyncpg"),
     *("alembic.command", "alembic.context", "alembic.op", "mako.template"),
@@ -320,10 +321,38 @@ def main(channel: socket.socket, name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who ordered
     for module in IMPORTED[name]:
         importlib.import_module(module)
+    if name == "service":
+        _read_certificates()
     gc.freeze()
     order, files = _next_order(channel)
     _become(order, files)
-    runpy.run_module(order["program"], run_name="__main__", alter_sys=True)
+    _end(_run(order["program"]))
+
+
+def _read_certificates() -> None:
+    from fleek.outbound.connections import tls_context  # noqa: PLC0415 - the template's
+
+    tls_context()
+
+
+def _run(program: str) -> int:
+    """Run a program as `python -m` does, and return its exit code; what else it raises ends the process."""
+    try:
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        return ended.code or 0
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    """End as an interpreter does, but leave its objects alone: it would copy all pages of the template."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

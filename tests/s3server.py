@@ -15,6 +15,7 @@ import httpx2
 import obstore
 from obstore.store import S3Store
 
+from authorities import trusted
 from backing_services import NotStarted, Services, free_port
 
 KEY: Final = "test:tester"
@@ -127,7 +128,7 @@ def _start(folder: Path, port: int, *options: str) -> "subprocess.Popen[bytes]":
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and not process.poll():
         try:
-            httpx2.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE_SECONDS)
+            httpx2.get(f"http://127.0.0.1:{port}/", verify=trusted(), timeout=PATIENCE_SECONDS)
         except httpx2.TransportError:
             time.sleep(0.05)
         else:

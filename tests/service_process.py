@@ -19,6 +19,7 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 import httpx2
 
 import process_template
+from authorities import trusted
 from backing_services import MIGRATED, Postgres, apart, free_port, migrated_sqlite
 from process_template import inherited
 
@@ -140,7 +141,9 @@ class Service:
         }
         self.env = {"API_PORT": str(self.port), **quiet, **settings}
         self.processes: list[Process] = []
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+        self.http = httpx2.Client(
+            base_url=f"http://127.0.0.1:{self.port}", verify=trusted(), timeout=PATIENCE
+        )
 
     def serve(self, *options: str, **env: str) -> Process:
         """Start ``fleek serve`` and wait until it answers."""

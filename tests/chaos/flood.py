@@ -10,6 +10,7 @@ from typing import Final
 
 import httpx2
 
+from authorities import trusted
 from service_process import Service
 
 PATH: Final = "/api/v1/me"
@@ -36,6 +37,7 @@ class Flood:
         self._over = threading.Event()
         self._http = httpx2.Client(
             base_url=f"http://127.0.0.1:{service.port}",
+            verify=trusted(),
             timeout=ANSWER_SECONDS,
             trust_env=False,
             headers={"X-API-Key": key},

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx2
 
+from authorities import trusted
 from service_process import Service
 
 Phase = Literal["invoke", "ok", "fail", "info"]
@@ -64,7 +65,11 @@ class Client:
         self._history = history
         base = f"http://127.0.0.1:{service.port}"
         self._http = httpx2.Client(
-            base_url=base, timeout=PATIENCE, trust_env=False, headers={"X-API-Key": key}
+            base_url=base,
+            verify=trusted(),
+            timeout=PATIENCE,
+            trust_env=False,
+            headers={"X-API-Key": key},
         )
 
     def submit(

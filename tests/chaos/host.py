@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 import httpx2
 
 import process_template
+from authorities import trusted
 from backing_services import free_port
 from comfyworkflows import workflow_folder
 from process_template import inherited
@@ -39,7 +40,9 @@ class Host:
             )
         assert self._popen.stdout is not None
         assert b"emulator at" in self._popen.stdout.readline()
-        self._http = httpx2.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        self._http = httpx2.Client(
+            base_url=self.url, verify=trusted(), timeout=PATIENCE, trust_env=False
+        )
         self.plan(price_per_second_usd=float(self.per_second))
 
     @property

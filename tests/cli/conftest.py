@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any, cast
 
 import pytest
+import typer.main
 
 from fleek.cli import run
 
+built = cache(typer.main.get_command)  # the tree of commands is built once, not for each of them
 JOB = "0198f000-0000-7000-8000-000000000001"
 
 
@@ -129,6 +132,7 @@ def fleek(
     """
     for module in ("telemetry", "server", "worker"):
         monkeypatch.setattr(f"fleek.{module}.configure_logging", lambda **_: None)
+    monkeypatch.setattr("typer.main.get_command", built)
 
     def call(*args: str) -> Result:
         code = run(args)

@@ -1,6 +1,5 @@
 """An emulator on loopback, a provider that uses it, and servers that break HTTP itself."""
 
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 import samples
+from authorities import trusted
 from fleek.domain.attempt import Attempt
 from fleek.domain.job import Job, ModelName
 from fleek.emulator.plan import Plan
@@ -56,7 +56,6 @@ class ProviderFactory:
 
     stack: AsyncExitStack
     url: str
-    tls: ssl.SSLContext
 
     def open(
         self,
@@ -72,14 +71,14 @@ class ProviderFactory:
         """Return a provider that calls `url`, or else the emulator."""
         url = url or self.url
         token = authorization("r8_test")
-        api = open_api(url, headers=token, read=read, whole=whole, tls=self.tls)
+        api = open_api(url, headers=token, read=read, whole=whole, tls=trusted())
         policy = Policy(
             named=(AllowedHost.of(url.replace("https", "http")),),
             patterns=(),
             setting=ReplicateSettings(replicate_api_token="r8_test").policy.setting,
         )
         config = AccountConfig(callback_base=callback_base, keys=keys, limits=limits)
-        files = Client(policy, Connections(policy, tls=self.tls), read=60.0)
+        files = Client(policy, Connections(policy, tls=trusted()), read=60.0)
         provider = ReplicateProvider(api, files, config, **clocks)
         self.stack.push_async_callback(api.close)
         self.stack.push_async_callback(files.close)
@@ -87,17 +86,11 @@ class ProviderFactory:
         return provider
 
 
-@pytest.fixture(scope="session")
-def tls() -> ssl.SSLContext:
-    """Return the TLS context of all clients here; creating one takes a while."""
-    return ssl.create_default_context()
-
-
 @pytest.fixture
-async def factory(emulator: Emulator, tls: ssl.SSLContext) -> AsyncGenerator[ProviderFactory]:
+async def factory(emulator: Emulator) -> AsyncGenerator[ProviderFactory]:
     """Return a factory of providers."""
     async with AsyncExitStack() as stack:
-        yield ProviderFactory(stack, emulator.api_url, tls)
+        yield ProviderFactory(stack, emulator.api_url)
 
 
 @pytest.fixture

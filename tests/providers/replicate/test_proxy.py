@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import pytest
 from yarl import URL
 
 import samples
+from authorities import trusted
 from fleek.domain.errors import ProviderUnavailable
 from fleek.domain.job import ModelName
 from fleek.emulator.server import Emulator
@@ -102,7 +102,7 @@ async def test_https_is_tunnelled() -> None:
             f"https://127.0.0.1:{port_of(there)}",
             headers=authorization("r8_C4n4ry"),
             read=PATIENCE,
-            tls=ssl.create_default_context(),
+            tls=trusted(),
             proxy=proxy.address,
         )
         with pytest.raises(NotSent):
