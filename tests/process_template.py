@@ -4,8 +4,8 @@ Two thirds of the time of ``python -m fleek serve`` until it is ready are import
 hundreds of processes. So each process of a run has a template: a Python that has imported the
 service and does nothing. It forks for each order and the copy runs the program, as ``python -m``
 does: with arguments, environment, folder and streams of its own, nothing of the template's but its
-modules, the certificates it has read and the seed of its hashes. It becomes a child of the process
-that ordered it, which alone waits for its end.
+modules, what a first job leaves in them (see `warm_service`) and the seed of its hashes. It becomes
+a child of the process that ordered it, which alone waits for its end.
 
 Where that is not possible (not Linux, an environment that the interpreter itself reads, the
 measurement of coverage), a new Python is started.
@@ -322,17 +322,14 @@ def main(channel: socket.socket, name: str) -> None:
     for module in IMPORTED[name]:
         importlib.import_module(module)
     if name == "service":
-        _read_certificates()
+        from warm_service import warm_up  # noqa: PLC0415 - the template's
+
+        warm_up()
+    assert threading.active_count() == 1  # others would be missing in its copies
     gc.freeze()
     order, files = _next_order(channel)
     _become(order, files)
     _end(_run(order["program"]))
-
-
-def _read_certificates() -> None:
-    from fleek.outbound.connections import tls_context  # noqa: PLC0415 - the template's
-
-    tls_context()
 
 
 def _run(program: str) -> int:

@@ -166,6 +166,7 @@ async def test_a_cancelled_prediction_needs_no_callback(
     job = a_job(prompt, seconds=60)
     async with opened(PUBLIC_URL="http://127.0.0.1:1") as provider:
         started = await provider.start(job, an_attempt(job))
+        await asyncio.to_thread(cog.await_run, prompt)  # Cog may not hear what comes before
 
         outcome = None
         async with asyncio.timeout(SECONDS):
