@@ -97,7 +97,7 @@ class CogServer:
         while (health := self._health()) != "READY" or self._unended() > self._abandoned:
             if time.monotonic() > deadline:
                 raise NotStarted(f"Cog: the server does not come to rest ({health})")
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def await_run(self, prompt: str) -> None:
         """Wait until the model runs for this prompt.
@@ -109,7 +109,7 @@ class CogServer:
         while not self.runs(prompt):
             if time.monotonic() > deadline:
                 raise NotStarted("Cog: the model does not run")
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def runs(self, prompt: str | None = None) -> int:
         """Return how many runs the model has started, for this prompt or in total."""
