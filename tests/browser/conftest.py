@@ -7,7 +7,7 @@ fails the test that has opened it.
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
@@ -17,6 +17,10 @@ from browser.tabs import FAST, PATIENCE_MS, SMALL, Open, Start, Tab
 from service_process import Service, running
 
 expect.set_options(timeout=PATIENCE_MS)
+OPTIONS: Final = (
+    *("--no-sandbox", "--disable-dev-shm-usage", "--enable-precise-memory-info"),
+    *("--disable-gpu", "--disable-software-rasterizer"),  # a CPU that plays the GPU takes longer
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,8 +36,7 @@ def browser() -> Iterator[Browser]:
     path = find()
     assert path is not None, ADVICE
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-precise-memory-info"]
-        opened = playwright.chromium.launch(executable_path=path, args=options)
+        opened = playwright.chromium.launch(executable_path=path, args=[*OPTIONS])
         yield opened
         opened.close()
 
