@@ -13,12 +13,16 @@ import process_template
 from process_template import Forked, inherited
 
 TELLING: Final = """
-import json, os, signal, sys
+import atexit, json, os, signal, sys, threading
+atexit.register(print, "at the end", file=sys.stderr)
 print(json.dumps([os.getcwd(), dict(os.environ), sys.argv[1:], sys.path[0], __name__]))
 print("an error", file=sys.stderr)
 sys.stdout.flush()
 if sys.argv[1] == "hang":
     signal.pause()
+ending = threading.Event()
+threading.Thread(target=lambda: (ending.wait(), print("a thread", file=sys.stderr))).start()
+threading._register_atexit(ending.set)
 sys.exit(3)
 """
 
@@ -41,7 +45,10 @@ def told(folder: Path, argument: str, **env: str) -> tuple[object, list[Any]]:
 
 @pytest.mark.usefixtures("_full_suite")
 def test_a_forked_process_gets_what_a_fresh_one_gets(tmp_path: Path) -> None:
-    """Its folder, environment, arguments and streams are its own, and so is its exit code."""
+    """Its folder, environment, arguments and streams are its own, and so is its exit code.
+
+    It waits for its threads, then calls what is registered for its end.
+    """
     forked, of_forked = told(tmp_path, "a", SECRET="1")
     fresh, of_fresh = told(tmp_path, "a", SECRET="1", PYTHONHASHSEED="1")
 
@@ -50,7 +57,7 @@ def test_a_forked_process_gets_what_a_fresh_one_gets(tmp_path: Path) -> None:
     del of_fresh[1][1]["PYTHONHASHSEED"]
     environment = {**inherited(), "SECRET": "1"}
     expected = [str(tmp_path), environment, ["a"], str(tmp_path), "__main__"]
-    assert of_forked == of_fresh == [3, expected, "an error\n"]
+    assert of_forked == of_fresh == [3, expected, "an error\na thread\nat the end\n"]
 
 
 @pytest.mark.usefixtures("_full_suite")

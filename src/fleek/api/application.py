@@ -118,6 +118,7 @@ class ErrorLayer:
         started = False
 
         async def noting(message: Message) -> None:
+            """Note that the response has begun: no other can be sent then."""
             nonlocal started
             started = True
             await send(message)

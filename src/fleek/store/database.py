@@ -331,6 +331,7 @@ def _in_place(write: GroupedWrite[Item, Result], most: int) -> GroupedWrite[Item
     """Return what runs the statements of so many items in place."""
 
     async def act(tx: Transaction, items: Sequence[Item]) -> Sequence[Result | FleekError]:
+        """Run them on the event loop if they are few, else in the connection's thread."""
         with in_place(tx) if len(items) <= most else nullcontext():
             return await write(tx, items)
 
