@@ -142,13 +142,15 @@ ARGUMENTS: Final = {
     "unseen": "1.5",
     "vanish_while": "1.5",
     "end_late": "1.5",
-    "huge_logs": "20",
+    "huge_logs": "2",
     "output_away": "4",
     "answer_date": "-7200",
     "file_slow": "2500",
     "hook_delay": "1.5",
     "hook_replay": "2",
 }
+ARGUMENTS_LONG: Final = {"huge_logs": "20"}
+"""Those of long storms: each list contains the logs, for a third of a short storm's processor time."""
 
 
 def plan(
@@ -158,9 +160,10 @@ def plan(
     rates = NETWORK | (GENUINE if genuine else {}) | (LONG if long else {})
     rates |= LONG_GENUINE if genuine and long else {}
     rates |= HUNG if hung else {}
+    late = {"create_then_delay": "8"} if spell == "late" else {}
     return {
         "rates": rates | SPELLS.get(spell, {}),
-        "arguments": ARGUMENTS | ({"create_then_delay": "8"} if spell == "late" else {}),
+        "arguments": ARGUMENTS | (ARGUMENTS_LONG if long else {}) | late,
         "answer_seconds": (0.0, 0.3),  # long enough for a kill in between
         "queue_seconds": (0.02, 0.2),
         "predict_seconds": (0.1, 1.0),
