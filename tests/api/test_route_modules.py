@@ -129,6 +129,22 @@ async def test_a_module_that_could_not_be_imported_is_tried_again(
     assert (await answer(app, "GET", "/api/v1/unknown")).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/replicate/v1/models", "/fal-queue/a/b", "/openai/v1/models"])
+async def test_a_facade_that_could_not_be_imported_is_tried_again(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """Its form of errors is not there either: the refusal is a problem document."""
+    app = create_app(rt)
+
+    with monkeypatch.context() as short:
+        short.setattr(route_modules, "import_module", out_of_descriptors)
+        refused = await answer(app, "GET", path)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "resources_exhausted")
+    assert int(refused.headers["retry-after"]) > 0
+    assert (await answer(app, "GET", path)).status_code != 503
+
+
 async def test_an_unknown_path_is_compared_with_all_paths(rt: Runtime) -> None:
     """The suggestion must not depend on what was asked for before."""
     app = create_app(rt)

@@ -280,18 +280,29 @@ def _answer(
     errors: Sequence[ProblemField] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    if (form := _form(request)) is not None:
-        refusal = Refusal(
-            status=status,
-            code=code,
-            detail=one_line(detail, MAX_DETAIL),
-            errors=errors,
-            headers=headers or {},
-            request_id=_request_id(request),
-        )
-        return form(refusal)
-    body = problem(status, code, detail, request_id=_request_id(request), errors=errors)
-    return Response(body.model_dump_json(), status, headers=headers, media_type=PROBLEM_JSON)
+    refusal = Refusal(
+        status=status,
+        code=code,
+        detail=one_line(detail, MAX_DETAIL),
+        errors=errors,
+        headers=headers or {},
+        request_id=_request_id(request),
+    )
+    return (_form(request) or present)(refusal)
+
+
+def present(refusal: Refusal) -> Response:
+    """Present an error in our own form, as a problem document."""
+    body = problem(
+        refusal.status,
+        refusal.code,
+        refusal.detail,
+        request_id=refusal.request_id,
+        errors=refusal.errors,
+    )
+    return Response(
+        body.model_dump_json(), refusal.status, headers=refusal.headers, media_type=PROBLEM_JSON
+    )
 
 
 def _form(request: Request) -> ErrorForm | None:

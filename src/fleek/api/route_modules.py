@@ -6,13 +6,14 @@ those that a first submission does not need take a tenth of the start.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Final
 
 from fastapi import FastAPI
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from fleek.domain.host_errors import host_errors
+from fleek.domain.host_errors import exhaustion
 
 VERSIONED: Final = "/api/v1/"
 
@@ -58,7 +59,7 @@ class RouteModules(BaseRoute):
         Where a module cannot be imported, the next request tries again.
 
         Raises:
-            HostError: This process has no file descriptors left to read a module with.
+            ResourcesExhausted: This process cannot read a module now.
         """
         wanted = {name for each in beginnings for name in self._waiting.get(each, ())}
         if new := wanted - self._imported:
@@ -80,10 +81,24 @@ class RouteModules(BaseRoute):
 
 def routes_of(module: str) -> list[BaseRoute]:
     """Import a module that has a `router`, or several such modules as `ROUTES`, and return its routes."""
-    with host_errors("load a part of the API"):
-        imported = import_module(module)
+    imported = load_module(module)
     parts = getattr(imported, "ROUTES", (imported,))
     return [route for part in parts for route in part.router.routes]
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a part of the API while requests are served.
+
+    Raises:
+        ResourcesExhausted: This process has no file descriptors or no memory left for it.
+    """
+    try:
+        return import_module(name)
+    except (OSError, MemoryError) as error:
+        exhausted = exhaustion(error)
+        if exhausted is None:
+            raise
+        raise exhausted from error
 
 
 def load_documented(app: FastAPI) -> None:

@@ -5,12 +5,13 @@ Most installations serve none, or one; together they have as many routes as the 
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from typing import Final
 
 from fastapi.responses import Response
 
-from fleek.api.errors import ErrorForm, Refusal
+from fleek.api.errors import ErrorForm, Refusal, present
+from fleek.api.route_modules import load_module
+from fleek.domain.errors import ResourcesExhausted
 
 FACADES: Final[Mapping[str, Sequence[str]]] = {
     "replicate": ["replicate"],
@@ -35,5 +36,9 @@ def _module(name: str) -> str:
 
 
 def _present(name: str, refusal: Refusal) -> Response:
-    response: Response = import_module(_module(name)).present_error(refusal)
+    try:
+        facade = load_module(_module(name))
+    except ResourcesExhausted:  # its form is in there
+        return present(refusal)
+    response: Response = facade.present_error(refusal)
     return response
