@@ -1,15 +1,20 @@
 """Pages: all resources come from the service and are unchanged since they were vendored."""
 
+import asyncio
 import hashlib
 import json
 import re
+import threading
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
 import fleek
 from fleek.api import pages
+from fleek.domain.errors import ResourcesExhausted
 
 WEB = Path(fleek.__file__).parent / "web"
 VENDORED = json.loads((WEB / "vendor" / "vendor.json").read_text())
@@ -125,6 +130,51 @@ async def test_the_description_is_serialized_once(
     assert second.content == first.content
     assert (unchanged.status_code, unchanged.content) == (304, b"")
     assert unchanged.headers["etag"] == first.headers["etag"]
+
+
+async def test_others_are_answered_while_the_description_is_made(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a third of a second, and needs no key: nobody may hold up a service with it."""
+    begun, go_on = threading.Event(), threading.Event()
+    made = pages.describe
+
+    def slowly(app: FastAPI) -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(60)
+        return made(app)
+
+    monkeypatch.setattr(pages, "describe", slowly)
+    asked = [asyncio.create_task(client.get("/openapi.json")) for _ in range(3)]
+    assert await asyncio.to_thread(begun.wait, 60)
+
+    other = await client.get("/livez")
+    asked[0].cancel()
+    go_on.set()
+
+    assert other.status_code == 200
+    first, second = await asyncio.gather(*asked[1:])
+    assert first.content == second.content
+    with pytest.raises(asyncio.CancelledError):
+        await asked[0]
+
+
+def without_memory(_app: FastAPI) -> dict[str, Any]:
+    """Fail as a process does that has none left."""
+    raise ResourcesExhausted("this process has no memory left")
+
+
+async def test_a_description_that_could_not_be_made_is_tried_again(
+    client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else there would be none until the process ends."""
+    with monkeypatch.context() as short:
+        short.setattr(pages, "describe", without_memory)
+        refused = await client.get("/openapi.json")
+
+    answer = await client.get("/openapi.json")
+
+    assert (refused.status_code, answer.status_code) == (503, 200)
 
 
 async def test_a_range_of_a_page_is_ignored(

@@ -48,11 +48,17 @@ class LazyRoute(APIRoute):
 
     def __getattr__(self, name: str) -> Any:
         """Build the route, because an attribute is asked for that only a built one has."""
-        options = None if name.startswith("__") else self.__dict__.pop("_options", None)
-        if options is None:
+        if name.startswith("__") or "_options" not in self.__dict__:
             raise AttributeError(f"a route has no {name}", name=name, obj=self)
+        self.build()
+        return getattr(self, name)
+
+    def build(self) -> None:
+        """Build the route, unless it is built."""
+        options = self.__dict__.pop("_options", None)
+        if options is None:
+            return
         known = dict(self.__dict__)  # a copy for HEAD has methods of its own
         with _without_pydantic_1():
             super().__init__(self.path, self.endpoint, methods=known["methods"], **options)
         self.__dict__.update(known)
-        return getattr(self, name)

@@ -19,8 +19,10 @@ from starlette.types import Receive, Scope, Send
 from yarl import URL
 
 from fleek.api.deps import addresses
+from fleek.api.lazy_route import LazyRoute
 from fleek.api.media import unchanged
 from fleek.api.request_rates import RATE_HEADERS
+from fleek.api.route_modules import load_documented_beside
 from fleek.api.routing import SECURITY_SCHEMES, lenient_router
 from fleek.api.webhook_events import describe_webhooks
 from fleek.domain.errors import NotFound, StorageError
@@ -102,9 +104,7 @@ async def redoc() -> Response:
 @router.get("/openapi.json", scope=None, include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """Return the OpenAPI document; its bytes are made once."""
-    document: Document | None = getattr(request.app.state, "openapi_document", None)
-    if document is None:
-        document = request.app.state.openapi_document = Document.of(describe(request.app))
+    document = await description(request.app)
     headers = OURS | {"ETag": document.etag}
     if unchanged(request.headers, document.etag):
         return Response(status_code=304, headers=headers)
@@ -178,6 +178,28 @@ class Document:
         """Serialize a value."""
         data = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
         return cls(data, f'"{hashlib.sha256(data).hexdigest()}"')
+
+
+async def description(app: FastAPI) -> Document:
+    """Return the OpenAPI document as it is sent, made by the first request; others are answered meanwhile."""
+    making: asyncio.Future[Document] | None = getattr(app.state, "openapi_document", None)
+    if making is None:
+        making = app.state.openapi_document = asyncio.ensure_future(_describe_beside(app))
+    try:
+        return await asyncio.shield(making)  # a caller that goes away ends it for no other
+    except Exception:
+        app.state.openapi_document = None  # the next request tries again
+        raise
+
+
+async def _describe_beside(app: FastAPI) -> Document:
+    """Load and build all routes, one at a time, and describe them in a thread: a third of a second in all."""
+    await load_documented_beside(app)
+    for route in list(app.routes):
+        if isinstance(route, LazyRoute) and route.include_in_schema:
+            route.build()
+            await asyncio.sleep(0)
+    return await asyncio.to_thread(lambda: Document.of(describe(app)))
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

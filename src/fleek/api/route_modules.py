@@ -4,6 +4,7 @@ A process serves few parts of the API, and most installations no facade. Togethe
 those that a first submission does not need take a tenth of the start.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
@@ -74,6 +75,10 @@ class RouteModules(BaseRoute):
         app.router.routes[behind : behind + self._placed] = routes
         self._routes, self._placed = by_module, len(routes)
 
+    def waiting(self) -> tuple[str, ...]:
+        """Return the beginnings whose routes are not loaded yet."""
+        return tuple(self._waiting)
+
     def load_all(self, app: FastAPI) -> None:
         """Load what is not loaded yet."""
         self.load(app, *self._waiting)
@@ -106,6 +111,15 @@ def load_documented(app: FastAPI) -> None:
     for route in list(app.routes):
         if isinstance(route, RouteModules) and route.documented:
             route.load_all(app)
+
+
+async def load_documented_beside(app: FastAPI) -> None:
+    """Load them one part at a time; other requests are answered between them."""
+    for route in list(app.routes):
+        if isinstance(route, RouteModules) and route.documented:
+            for each in route.waiting():
+                route.load(app, each)
+                await asyncio.sleep(0)
 
 
 def load_routes(app: FastAPI) -> None:
