@@ -188,7 +188,8 @@ async def description(app: FastAPI) -> Document:
     try:
         return await asyncio.shield(making)  # a caller that goes away ends it for no other
     except Exception:
-        app.state.openapi_document = None  # the next request tries again
+        if app.state.openapi_document is making:
+            app.state.openapi_document = None  # the next request tries again
         raise
 
 
