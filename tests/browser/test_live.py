@@ -87,6 +87,22 @@ def test_6_a_failed_job_stays_and_is_tried_again(open_tab: Open, failing: Servic
     expect(row(tab, "six fails")).to_have_count(0)
 
 
+def test_6_a_failed_job_goes_under_the_pointer_that_dismisses_it(
+    open_tab: Open, failing: Service
+) -> None:
+    """Otherwise nothing moves there: the others stay where they are."""
+    tab = open_tab(failing)
+    tab.go().wait_for_selector(".model b")
+    for prompt in ("six stays", "six goes"):
+        tab.generate(prompt)
+        expect(row(tab, prompt).get_by_text("Retry")).to_be_visible()
+
+    row(tab, "six goes").get_by_label("Dismiss").click()
+
+    expect(row(tab, "six goes")).to_have_count(0)
+    expect(row(tab, "six stays")).to_be_visible()
+
+
 def test_6_a_dismissed_job_stays_away(open_tab: Open, failing: Service) -> None:
     """Also when it changes later, as by a favourite that is set elsewhere."""
     tab = open_tab(failing)

@@ -8,14 +8,25 @@ import { preview } from "./preview.js";
 import { attempt } from "./toast.js";
 
 const failed = new Map(); // by id; null once it was dismissed or tried again: a late event must not show it anew
+const touched = new Set(); // ids of rows that were cancelled, dismissed or tried again here: they go at once
 const opened = new Date(Date.now() - 5000).toISOString();
 
-export const cancel = (job) => attempt(async () => put((await api(`jobs/${job.id}/cancel`, { method: "POST", repeatable: true })).job, "event"));
+export const cancel = (job) => attempt(async () => {
+  const answer = await api(`jobs/${job.id}/cancel`, { method: "POST", repeatable: true });
+  touched.add(job.id);
+  return put(answer.job, "event");
+});
 export const retry = (job) => attempt(async () => {
   const next = await post(`jobs/${job.id}/retry`, undefined, { "Idempotency-Key": `retry-${job.id}-${job.updated_at}` });
-  failed.set(job.id, null);
+  letGo(job.id);
   return put(next, "event");
 });
+
+function letGo(id) {
+  touched.add(id);
+  failed.set(id, null);
+  redraw();
+}
 
 export function reason(job) {
   const waiting = job.retrying;
@@ -57,7 +68,7 @@ function update(el, job) {
   if (!thumb.querySelector("img")) swap(thumb, icon(isFailed ? "alert" : job.status === "pending" ? "clock" : kindIcon(kindOf(job))));
   swap(acts, isFailed
     ? [h("button.text", { onclick: () => retry(jobs.get(job.id) ?? job) }, "Retry"),
-      iconButton("x", "Dismiss this failed job", () => { failed.set(job.id, null); redraw(); })]
+      iconButton("x", "Dismiss this failed job", () => letGo(job.id))]
     : [iconButton("x", "Cancel this job", () => cancel(job))]);
 }
 
@@ -98,9 +109,10 @@ export function liveList({ most, always = false, title = "In progress", more = t
     rows.hidden = all.length === 0;
     sub.textContent = words;
     if (!hovered || shown.length >= rows.children.length) patch(rows, shown, (job) => job.id, make, update);
-    else for (const row of rows.children) { // nothing moves under the pointer
+    else for (const row of [...rows.children]) { // nothing moves under the pointer, but what it has pressed
       const job = jobs.get(row.dataset.job);
       if (job && unfinished(job)) update(row, job);
+      else if (touched.has(row.dataset.job) && !shown.some((one) => one.id === row.dataset.job)) row.remove();
     }
   }
   lists.add(draw);
