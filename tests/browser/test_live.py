@@ -68,6 +68,24 @@ def test_4_5_a_job_is_cancelled(
     assert slow.job(job_id)["status"] == "cancelled"
 
 
+def test_a_cancelled_job_goes_under_the_pointer_that_cancels_it(
+    open_tab: Open, slow: Service
+) -> None:
+    """Otherwise nothing moves there: the others stay where they are."""
+    for prompt in ("under it, stays", "under it, goes"):
+        slow.submit(prompt, run_at=LATER)
+    tab = open_tab(slow)
+    tab.go("#/queue")
+    expect(row(tab, "under it, stays")).to_be_visible()
+
+    row(tab, "under it, goes").get_by_label("Cancel this job").click()
+
+    expect(row(tab, "under it, goes")).to_have_count(0)
+    expect(row(tab, "under it, stays")).to_be_visible()
+    row(tab, "under it, stays").get_by_label("Cancel this job").click()
+    expect(row(tab, "under it, stays")).to_have_count(0)  # others count what waits
+
+
 def test_6_a_failed_job_stays_and_is_tried_again(open_tab: Open, failing: Service) -> None:
     """Until it is dismissed; a retry is a new job with the same request."""
     tab = open_tab(failing)
